@@ -1,0 +1,116 @@
+import { type Props, readEntity } from "../timeline/entities";
+import type { Outcome, TextPart, TimelineStore } from "../timeline/store";
+import { isRecord, type SemEvent } from "./frames";
+import { type SemHandler, SemRegistry } from "./registry";
+
+/** The fold of frames into rows: the same as the host's projection, held to the same golden file. */
+export function standardRegistry(): SemRegistry {
+  const registry = new SemRegistry();
+  for (const family of ["llm", "llm.thinking"]) {
+    registry.register(`${family}.start`, startText(family === "llm" ? "assistant" : "thinking"));
+    registry.register(`${family}.delta`, growText);
+    registry.register(`${family}.final`, endText);
+  }
+  registry.register("tool.start", startTool);
+  registry.register("tool.delta", changeTool);
+  registry.register("tool.result", (event, store) => create(event, store, "tool_result", event.data));
+  registry.register("tool.done", (event, store) =>
+    store.patchEntity(event.id, seqOf(event), { status: event.data.status ?? "completed", done: true }),
+  );
+  for (const state of ["queued", "started", "finished", "stopped", "failed"]) {
+    registry.register(`run.${state}`, changeRun(state));
+  }
+  registry.register("log", (event, store) => create(event, store, "log", event.data));
+  registry.register("error", addError);
+  registry.register("timeline.upsert", upsert);
+  return registry;
+}
+
+const startText =
+  (role: string): SemHandler =>
+  (event, store) =>
+    start(event, store, "message", {
+      role: event.data.role ?? role,
+      content: "",
+      streaming: true,
+      status: "streaming",
+      ...pick(event.metadata, "model"),
+    });
+
+const growText: SemHandler = (event, store) => {
+  const { delta, cumulative, offset } = event.data;
+  let part: TextPart | undefined;
+  if (typeof offset === "number" && typeof delta === "string") part = { prop: "content", offset, delta };
+  else if (typeof cumulative === "string") part = { prop: "content", offset: 0, delta: cumulative };
+  else if (typeof delta === "string") part = { prop: "content", offset: undefined, delta };
+  return store.appendText(event.id, seqOf(event), part ? [part] : []);
+};
+
+const endText: SemHandler = (event, store) => {
+  const { text, status } = event.data;
+  return store.patchEntity(event.id, seqOf(event), {
+    // an empty text is "nothing to add": the end never blanks what a person has read
+    ...(typeof text === "string" && text !== "" ? { content: text } : {}),
+    streaming: false,
+    status: status ?? "complete",
+    ...pick(event.metadata, "model"),
+    ...pick(event.metadata, "usage"),
+  });
+};
+
+const startTool: SemHandler = (event, store) => {
+  const { name, input } = event.data;
+  return start(event, store, "tool_call", { name, input, status: "running", done: false });
+};
+
+const changeTool: SemHandler = (event, store) => {
+  const parts: TextPart[] = [];
+  if (isRecord(event.data.append)) {
+    for (const [prop, change] of Object.entries(event.data.append)) {
+      if (!isRecord(change) || typeof change.delta !== "string") continue;
+      const offset = typeof change.offset === "number" ? change.offset : undefined;
+      parts.push({ prop, offset, delta: change.delta });
+    }
+  }
+  const patch = isRecord(event.data.patch) ? event.data.patch : {};
+  return store.appendText(event.id, seqOf(event), parts, patch);
+};
+
+const changeRun =
+  (state: string): SemHandler =>
+  (event, store) => {
+    const { runId: _, ...props } = event.data;
+    return create(event, store, "run", { status: state, ...props });
+  };
+
+const addError: SemHandler = (event, store) => {
+  const { error, code, retryable } = event.data;
+  return create(event, store, "error", { message: error, code, retryable });
+};
+
+const upsert: SemHandler = (event, store) => {
+  const entity = readEntity(event.data.entity);
+  if (!entity) return "stale";
+  const seq = seqOf(event);
+  const outcome = store.upsertEntity({ ...entity, createdSeq: entity.createdSeq ?? seq, version: seq });
+  return outcome;
+};
+
+/** A start: makes the row, and changes nothing where it is there already. */
+function start(event: SemEvent, store: TimelineStore, kind: string, props: Props): Outcome {
+  return store.addEntity({ id: event.id, kind, createdSeq: event.seq, version: seqOf(event), props });
+}
+
+/** A frame that says all there is to say: makes the row, or merges into it. */
+function create(event: SemEvent, store: TimelineStore, kind: string, props: Props): Outcome {
+  return store.upsertEntity({ id: event.id, kind, createdSeq: event.seq, version: seqOf(event), props });
+}
+
+function pick(from: Props | undefined, key: string): Props {
+  const value = from?.[key];
+  return value === undefined || value === null ? {} : { [key]: value };
+}
+
+function seqOf(event: SemEvent): number {
+  return event.seq ?? 0;
+}
