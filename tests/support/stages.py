@@ -118,7 +118,7 @@ def main() -> int:
     ]
     print("\n=== stage         seconds  passed  failed  skipped")
     for name, counted, seconds in results:
-mark = "FAIL" if counted.failed else "ok  "
+        mark = "FAIL" if counted.failed else "ok  "
         numbers = f"{counted.passed:6}  {counted.failed:6}  {counted.skipped:7}"
         print(f"{mark} {name:12} {seconds:7.1f}  {numbers}")
     total = sum((counted for _, counted, _ in results), Count())

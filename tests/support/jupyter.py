@@ -1,0 +1,205 @@
+"""A real Jupyter server in a process and a folder of its own, to start, stop, kill and start again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import psutil
+
+from tests.support.waiting import until
+
+__all__ = ["Jupyter", "free_port"]
+
+# What would put a pop-up over the page, or save a notebook behind a test's back.
+_LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "@jupyterlab/apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Jupyter:
+    """``jupyter lab``, or with ``command="webchat"`` the chat as an application of its own.
+
+    Settings, data, run-time files and the timeline live in *folder*, notebooks in ``folder/work``. *env* is laid
+    over an environment in which no model is named. ``stop`` also ends the kernels that a killed server left.
+    """
+
+    live: ClassVar[list[Jupyter]] = []
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        command: str = "lab",
+        base_url: str = "/",
+        token: str = "test-token",
+        password: str | None = None,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+    ) -> None:
+        """With *password* there is no token: one logs in at the form."""
+        self.folder, self.command, self.base_url = folder, command, base_url
+        self.token = "" if password is not None else token
+        self.password = password
+        self.port = free_port()
+        self.work = folder / "work"
+        self.timeline_db = folder / "timeline" / "webchat.sqlite"
+        self.log = folder / "server.log"
+        self._args = list(args)
+        self._env = self._environment(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self._children: list[psutil.Process] = []
+        for made in (self.work, self.timeline_db.parent):
+            made.mkdir(parents=True, exist_ok=True)
+        for name, settings in _LAB_SETTINGS.items():
+            path = folder / "settings" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings))
+
+    # -- its life -----------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start it, again on the same port and folder, and return when it answers."""
+        assert self._process is None, "already started"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command_line(), cwd=self.work, env=self._env, stdout=log, stderr=log
+            )
+        Jupyter.live.append(self)
+        until(self._answers, f"jupyter {self.command} answers on port {self.port}", timeout=60)
+        return self
+
+    def terminate(self) -> None:
+        """TERM, and wait until it is gone."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """KILL: it has no time to tidy up."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.terminate()
+        for child in self._children:
+            try:
+                child.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(self._children, timeout=10)
+        self._children.clear()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    # -- what one can ask of it ---------------------------------------------------------------------------
+
+    def url(self, path: str = "", *, login: bool = False) -> str:
+        """An address below ``base_url``; with *login* it carries the token, which leaves a cookie."""
+        address = f"http://127.0.0.1:{self.port}{self.base_url}{path}"
+        if not (login and self.token):
+            return address
+        return f"{address}{'&' if '?' in path else '?'}token={self.token}"
+
+    def get_json(self, path: str) -> Any:
+        """The answer of a route to a client with the token."""
+        request = urllib.request.Request(self.url(path), headers={"Authorization": f"token {self.token}"})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def timeline(self, conv_id: str) -> list[dict[str, Any]]:
+        return list(self.get_json(f"webchat/timeline?conv_id={urllib.parse.quote(conv_id)}"))
+
+    def stored(self, needle: str) -> bool:
+        """Whether the files of the timeline's database hold *needle*."""
+        files = self.timeline_db.parent.glob("*")
+        return any(needle.encode() in path.read_bytes() for path in files)
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    # -- inside -------------------------------------------------------------------------------------------
+
+    def _command_line(self) -> list[str]:
+        line = [str(Path(sys.executable).with_name(f"jupyter-{self.command}")), "--no-browser"]
+        if os.geteuid() == 0:
+            line.append("--allow-root")
+        options: dict[str, object] = {
+            "ServerApp.ip": "127.0.0.1",
+            "ServerApp.port": self.port,
+            "ServerApp.port_retries": 0,
+            "ServerApp.root_dir": self.work,
+            "ServerApp.base_url": self.base_url,
+            "IdentityProvider.token": self.token,
+            "LabApp.expose_app_in_browser": True,
+            "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+            "WebChat.timeline_db": self.timeline_db,
+        }
+        if self.password is not None:
+            from jupyter_server.auth import passwd
+
+            options["PasswordIdentityProvider.hashed_password"] = passwd(self.password)
+        return [*line, *(f"--{name}={value}" for name, value in options.items()), *self._args]
+
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        dropped = ("OPENAI_", "WEBCHAT_", "JUPYTER", "JPY_", "PYTEST")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+        own = {
+            "JUPYTER_DATA_DIR": self.folder / "data",
+            "JUPYTER_CONFIG_DIR": self.folder / "config",
+            "JUPYTER_RUNTIME_DIR": self.folder / "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": self.folder / "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": self.folder / "workspaces",
+            "IPYTHONDIR": self.folder / "ipython",
+        }
+        return {**inherited, **{key: str(value) for key, value in own.items()}, **more}
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"jupyter {self.command} ended at once:\n{self.log_text()[-3000:]}")
+        try:
+            with urllib.request.urlopen(self.url("api"), timeout=2) as response:
+                return bool(response.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return True
+        except OSError:
+            return False
+
+    def _end(self, signum: signal.Signals) -> None:
+        process, self._process = self._process, None
+        assert process is not None, "not started"
+        self._children += psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signum)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+            raise AssertionError(f"jupyter {self.command} did not end within 20 s of {signum.name}") from None
+        finally:
+            Jupyter.live.remove(self)
