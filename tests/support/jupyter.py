@@ -41,8 +41,8 @@ def free_port() -> int:
 class Jupyter:
     """``jupyter lab``, or with ``command="webchat"`` the chat as an application of its own.
 
-    Settings, data, run-time files and the timeline live in *folder*, notebooks in ``folder/work``. *env* is laid
-    over an environment in which no model is named. ``stop`` also ends the kernels that a killed server left.
+    Settings, data, run-time files and the timeline live in *folder*, notebooks in ``folder/work``. *env* is
+    laid over an environment in which no model is named. ``stop`` also ends kernels that a killed server left.
     """
 
     live: ClassVar[list[Jupyter]] = []

@@ -244,6 +244,10 @@ class ModelServer:
             raise ready[0]
         return self
 
+    @property
+    def running(self) -> bool:
+        return self._thread is not None
+
     def stop(self) -> None:
         """Close the port and drop every connection; from here on clients are refused."""
         thread, self._thread = self._thread, None

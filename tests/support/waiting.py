@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, timeout: float = 30) -> T:
-    """Ask again and again until the answer is true, and return it; ``AssertionError`` after *timeout* seconds."""
+    """Ask until the answer is true, and return it; ``AssertionError`` after *timeout* seconds."""
     deadline, pause = time.monotonic() + timeout, threading.Event()
     while not (value := condition()):
         if time.monotonic() > deadline:
