@@ -1,0 +1,42 @@
+"""A reader of server-sent events: bytes in, the data of events out. No I/O.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html, as far as model servers use it: `data` lines,
+of which an event may have several, comments (which servers send to keep a connection open), and any of the
+three line ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+__all__ = ["EventReader"]
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class EventReader:
+    """Feed it what the network gives; it gives the data of each event that is whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The data of the events that `chunk` completes."""
+        buffer = self._rest + chunk
+        # A carriage return at the very end may be half of a line end.
+        held = buffer.endswith(b"\r")
+        lines = _LINE_END.split(buffer[:-1] if held else buffer)
+        self._rest = lines.pop() + (b"\r" if held else b"")
+        for line in lines:
+            if line.startswith(b"data:"):
+                value = line[5:]
+                self._data.append(value[1:] if value.startswith(b" ") else value)
+            elif not line and self._data:
+                data, self._data = self._data, []
+                yield data[0] if len(data) == 1 else b"\n".join(data)
+
+    def finish(self) -> Iterator[bytes]:
+        """The event that the end of the stream left without its blank line, if any."""
+        yield from self.feed(b"\n\n")

@@ -1,0 +1,217 @@
+"""Requests as values: what came over a wire, checked, or a BadRequest that says what is wrong with it.
+
+No transport's words in here: the server's handlers and a kernel's comm parse with the same functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from .errors import BadRequest, NotAllowed, TooLarge
+from .sem.frames import MAX_SEQ
+from .typing import JSONObject
+
+__all__ = [
+    "MAX_PROMPT_BYTES",
+    "ChatRequest",
+    "Overrides",
+    "TimelineQuery",
+    "check_conv_id",
+    "check_prompt",
+    "decode_json",
+    "parse_chat",
+    "parse_settings",
+    "parse_stop",
+    "parse_timeline_query",
+]
+
+MAX_DEPTH = 32
+MAX_PROMPT_BYTES = 256 * 1024
+MAX_LIMIT = 5000
+
+_CONV_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_INTEGER = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
+_NEVER = ("base_url", "api_key")
+"""Overrides that nobody may choose from a page: they would send the key, or the chat, elsewhere."""
+
+
+class Overrides(Struct, frozen=True, omit_defaults=True):
+    """What a caller chooses for one run instead of its profile. None: the profile's."""
+
+    system_prompt: str | None = None
+    model: str | None = None
+    tools: tuple[str, ...] | None = None
+    middlewares: tuple[JSONObject, ...] | None = None
+
+    def over(self, base: Overrides) -> Overrides:
+        """These, and `base` where these say nothing."""
+        names = self.__struct_fields__
+        return Overrides(**{n: mine if (mine := getattr(self, n)) is not None else getattr(base, n) for n in names})
+
+
+class ChatRequest(Struct, frozen=True):
+    """An accepted form of POST /chat. `digest` identifies the body for idempotency."""
+
+    prompt: str
+    conv_id: str | None = None
+    profile: str = "default"
+    overrides: Overrides = field(default_factory=Overrides)
+    key: str | None = None
+    digest: str = ""
+
+
+class TimelineQuery(Struct, frozen=True):
+    """GET /timeline: `since` and `before` are never both given."""
+
+    conv_id: str
+    since: int | None = None
+    limit: int | None = None
+    before: int | None = None
+
+
+def decode_json(body: bytes) -> JSONObject:
+    """A JSON object from strict JSON: UTF-8, no NaN, nothing behind it, at most 32 levels, no NUL."""
+    if not body.strip():
+        raise BadRequest("The body is empty: send a JSON object.", code="empty_body")
+    try:
+        value = msgspec.json.decode(body)
+    except RecursionError:
+        raise BadRequest(f"The JSON is nested deeper than {MAX_DEPTH} levels.", code="bad_json") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The body is no JSON: {error}.", code="bad_json") from None
+    if not isinstance(value, dict):
+        raise BadRequest("The body must be a JSON object.", code="bad_json")
+    _check_value(value, 1)
+    return value
+
+
+def _check_value(value: Any, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise BadRequest(f"The JSON is nested deeper than {MAX_DEPTH} levels.", code="bad_json")
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise BadRequest("The body holds a NUL character.", code="bad_json")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_value(key, depth)
+            _check_value(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_value(item, depth + 1)
+
+
+def check_conv_id(value: Any) -> str:
+    """A conversation id: letters, digits, dot, underscore and hyphen, at most 128, without `..`."""
+    if not isinstance(value, str) or not _CONV_ID.fullmatch(value) or ".." in value:
+        raise BadRequest(
+            "conv_id must be 1 to 128 characters of A-Z a-z 0-9 . _ - that begin with a letter or digit, "
+            "without '..'.",
+            code="bad_conv_id",
+            field="conv_id",
+        )
+    return value
+
+
+def parse_chat(body: bytes, *, profile: str = "default", header_key: str | None = None) -> ChatRequest:
+    """POST /chat, from its body and what came beside it."""
+    data = decode_json(body)
+    prompt = check_prompt(data.get("prompt", data.get("text")))
+    conv_id = data.get("conv_id")
+    if conv_id is not None:
+        check_conv_id(conv_id)
+    if data.get("attachments"):
+        raise NotAllowed("Attachments are not supported by this version.", field="attachments")
+    sent = data.get("overrides")
+    overrides = _parse_overrides({} if sent is None else sent)
+    known = {name: data.get(name) for name in ("conv_id", "overrides", "attachments")}
+    canonical = msgspec.json.encode({**known, "profile": profile, "prompt": prompt}, order="deterministic")
+    return ChatRequest(
+        prompt=prompt,
+        conv_id=conv_id,
+        profile=profile,
+        overrides=overrides,
+        key=_parse_key(data.get("idempotency_key"), header_key),
+        digest=hashlib.sha256(canonical).hexdigest(),
+    )
+
+
+def check_prompt(value: Any) -> str:
+    """A prompt: a string with something in it, at most 256 KiB of UTF-8."""
+    if not isinstance(value, str):
+        raise BadRequest("'prompt' must be a string.", code="bad_prompt", field="prompt")
+    if not value.strip():
+        raise BadRequest("The prompt is blank.", code="blank_prompt", field="prompt")
+    if len(value.encode("utf-8", "replace")) > MAX_PROMPT_BYTES:
+        raise TooLarge(f"The prompt is larger than {MAX_PROMPT_BYTES // 1024} KiB.", field="prompt")
+    return value
+
+
+def _parse_key(in_body: Any, in_header: str | None) -> str | None:
+    if in_body is not None and in_header is not None and in_body != in_header:
+        raise BadRequest(
+            "The Idempotency-Key header and idempotency_key in the body differ.", code="bad_idempotency_key"
+        )
+    key = in_header if in_body is None else in_body
+    if key is not None and (not isinstance(key, str) or not _KEY.fullmatch(key)):
+        raise BadRequest(
+            "An idempotency key is 1 to 200 visible ASCII characters.", code="bad_idempotency_key"
+        )
+    return key
+
+
+def _parse_overrides(data: Any) -> Overrides:
+    if not isinstance(data, dict):
+        raise BadRequest("'overrides' must be an object.", code="bad_overrides", field="overrides")
+    for name in data:
+        if name in _NEVER or name not in Overrides.__struct_fields__:
+            raise NotAllowed(f"The override {name[:60]!r} can't be chosen.", field=f"overrides.{name[:60]}")
+    try:
+        return msgspec.convert(data, Overrides, strict=True)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"'overrides' is malformed: {error}.", code="bad_overrides", field="overrides") from None
+
+
+def parse_settings(body: bytes) -> Overrides:
+    """PUT /conversations/{conv_id}/settings: overrides for every run of the conversation."""
+    settings = _parse_overrides(decode_json(body))
+    if settings.system_prompt is not None and len(settings.system_prompt) > MAX_PROMPT_BYTES:
+        raise TooLarge("The system prompt is too long.", field="system_prompt")
+    return settings
+
+
+def parse_stop(body: bytes) -> str | None:
+    """POST /conversations/{conv_id}/stop: the run's id, None for the one that runs."""
+    if not body.strip():
+        return None
+    run_id = decode_json(body).get("run_id")
+    if run_id is not None and (not isinstance(run_id, str) or len(run_id) > 200):
+        raise BadRequest("'run_id' must be a string.", code="bad_run_id", field="run_id")
+    return run_id
+
+
+def parse_timeline_query(
+    conv_id: str | None, since: str | None = None, limit: str | None = None, before: str | None = None
+) -> TimelineQuery:
+    """GET /timeline, from its arguments as they were sent."""
+    if since is not None and before is not None:
+        raise BadRequest("Send since_version or before, not both.", code="bad_query")
+    return TimelineQuery(
+        check_conv_id(conv_id),
+        _integer("since_version", since, 0, MAX_SEQ),
+        _integer("limit", limit, 1, MAX_LIMIT),
+        _integer("before", before, 0, MAX_SEQ),
+    )
+
+
+def _integer(name: str, text: str | None, low: int, high: int) -> int | None:
+    if text is None:
+        return None
+    if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
+        raise BadRequest(f"{name} must be a plain integer from {low} to {high}.", code="bad_query", field=name)
+    return int(text)

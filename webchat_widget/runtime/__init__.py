@@ -1,0 +1,1 @@
+"""The only asyncio in the core: service -> manager -> conversation -> coordinator -> pool."""

@@ -1,0 +1,361 @@
+"""One conversation: its stream, its readers, and its queue of runs, one at a time and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..errors import EngineError, QueueFull, ShuttingDown, WebChatError
+from ..events import ErrorRaised, LogWritten, RunChanged, RunEvent, Upserted
+from ..requests import ChatRequest, Overrides
+from ..timeline.store import KeyRecord, Loaded, PendingRun
+from ..tools.loop import ToolLoop
+from ..turns import Message
+from .coordinator import StreamCoordinator
+from .environment import Environment
+from .pool import RESTARTING, ConnectionPool
+from .recovery import closing_events
+
+__all__ = ["Accepted", "Conversation", "Run"]
+
+_TITLE_LENGTH = 80
+
+_RUN_STATUS = {
+    "complete": "finished",
+    "truncated": "finished",
+    "refused": "finished",
+    "stopped": "stopped",
+    "error": "failed",
+    "interrupted": "failed",
+}
+"""The end of a run, from the end of its last message (docs/contract.md, 3)."""
+
+
+class Run:
+    """One accepted prompt, from its acceptance to its terminal frame."""
+
+    def __init__(self, run_id: str, request: ChatRequest, *, announced: bool) -> None:
+        self.id = run_id
+        self.request = request
+        self.announced = announced
+        """Its start and its user message are in the timeline."""
+        self.accepted = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.dropped = False
+        """It was not stored after all, or taken out of the queue."""
+        self.end: str | None = None
+        """Why it was cancelled: `stopped` by a person, `interrupted` by the host."""
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self, end: str) -> None:
+        """Ask it to end; it then writes its own terminal frame."""
+        if self.end is None:
+            self.end = end
+            if self.task is not None:
+                self.task.cancel()
+
+
+class Accepted(Struct, frozen=True):
+    """A prompt that is on disk. `position` is its place in the queue, 0 where it runs at once."""
+
+    run_id: str
+    position: int
+
+
+class Conversation:
+    """Owns the coordinator, the pool and the runs of one `conv_id`.
+
+    `on_idle` is called after a while without a reader.
+    """
+
+    def __init__(
+        self,
+        conv_id: str,
+        env: Environment,
+        loaded: Loaded | None,
+        on_idle: Callable[[Conversation], None],
+    ) -> None:
+        loaded = loaded or Loaded(0, [], [], [], {})
+        self.conv_id = conv_id
+        self._env = env
+        self.pool = ConnectionPool(env.settings.pool, self._text_of, lambda: on_idle(self))
+        self.stream = StreamCoordinator(
+            conv_id, env.store, self.pool.publish, env.now_ms, loaded.rows, loaded.version
+        )
+        self.settings = msgspec.convert(loaded.settings, Overrides)
+        self._memory = loaded.memory
+        self._pending = loaded.pending
+        self._queue: deque[Run] = deque()
+        self._running: Run | None = None
+        self._closing = False
+        self.pool.touch()
+
+    @property
+    def busy(self) -> bool:
+        """True while a run is under way or waits."""
+        return self._running is not None or bool(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """True where nobody reads and nothing runs."""
+        return not self.busy and len(self.pool) == 0
+
+    # -- prompts -------------------------------------------------------------------------------------
+
+    async def accept(
+        self, request: ChatRequest, key_for: Callable[[Accepted], KeyRecord | None]
+    ) -> Accepted:
+        """Take a prompt: done when it, its place in the queue and its key are on disk.
+
+        Raises QueueFull, StoreUnavailable, ShuttingDown.
+        """
+        if self._closing:
+            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+        if len(self._queue) >= self._env.settings.queue:
+            raise QueueFull(f"{len(self._queue)} prompts wait in this conversation already. Try again later.")
+        at_once = not self.busy
+        run = Run(str(uuid.uuid4()), request, announced=at_once)
+        self._queue.append(run)
+        # Where nothing runs, the head of the queue is about to: it takes no place.
+        accepted = Accepted(run.id, len(self._queue) - (self._running is None))
+        events = self._announcement(run) if at_once else [self._queued(run, accepted.position)]
+        try:
+            await self.stream.emit(
+                *events,
+                undo=True,
+                pending=(self._stored(run, started=at_once),),
+                key=key_for(accepted),
+                title=_title(request.prompt),
+            )
+        except WebChatError:
+            run.dropped = True
+            with contextlib.suppress(ValueError):
+                self._queue.remove(run)
+            raise
+        finally:
+            run.accepted.set()
+            self._start_next()
+        return accepted
+
+    async def stop(self, run_id: str | None) -> None:
+        """End the run that is under way, or the one of that id; done when its terminal frame is stored."""
+        run = self._running
+        if run is not None and run_id in (None, run.id):
+            run.cancel("stopped")
+            await run.ended.wait()
+            return
+        for waiting in self._queue:
+            if waiting.id == run_id:
+                self._queue.remove(waiting)
+                waiting.dropped = True
+                stopped = RunChanged(id=waiting.id, status="stopped", stop_reason="stopped")
+                await self.stream.emit(stopped, *self._positions(), ended=(waiting.id,))
+                return
+
+    # -- life ----------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """After a crash: close the runs that were cut, and go on with those that waited."""
+        pending, self._pending = self._pending, []
+        for left in pending:
+            request = msgspec.convert(left.request, ChatRequest)
+            if left.started:
+                events, messages = closing_events(left.run_id, request.prompt, self.stream.timeline)
+                self._memory += messages
+                await self.stream.emit(*events, ended=(left.run_id,), turn=(left.run_id, tuple(messages)))
+            else:
+                run = Run(left.run_id, request, announced=False)
+                run.accepted.set()
+                self._queue.append(run)
+        self._start_next()
+
+    async def close(self) -> None:
+        """End the run as interrupted, store everything, close the readers. Queued prompts stay stored."""
+        self._closing = True
+        if self._running is not None:
+            self._running.cancel("interrupted")
+            await self._running.ended.wait()
+        try:
+            await self.stream.flush()
+        finally:
+            self.stream.close()
+            self.pool.close(RESTARTING, "the server is restarting")
+
+    # -- runs ----------------------------------------------------------------------------------------
+
+    def _start_next(self) -> None:
+        if self._running is not None or self._closing or not self._queue:
+            return
+        run = self._running = self._queue.popleft()
+        run.task = asyncio.create_task(self._execute(run), name=f"webchat-run-{run.id}")
+
+    async def _execute(self, run: Run) -> None:
+        """One run, to its terminal frame, whatever happens in it."""
+        try:
+            await self._run(run)
+        finally:
+            self._running = None
+            run.ended.set()
+            self._start_next()
+            self.pool.touch()
+
+    async def _run(self, run: Run) -> None:
+        loop: ToolLoop | None = None
+        status, failure, finish = "complete", None, None
+        try:
+            await run.accepted.wait()
+            if run.dropped:
+                return
+            if not run.announced:
+                await self._announce(run)
+            loop = self._loop(run)
+            async with asyncio.timeout(self._env.settings.run_seconds):
+                finish = await loop.run()
+            status = _status(finish.reason, finish.refused)
+        except asyncio.CancelledError:
+            status = run.end or "interrupted"
+            task = asyncio.current_task()
+            if run.end is not None and task is not None:
+                task.uncancel()  # the end of the run is still to be written
+        except TimeoutError:
+            status = "interrupted"
+            failure = EngineError(
+                f"The run was ended after {self._env.settings.run_seconds:g} s (c.WebChat.max_run_seconds).",
+                code="run_timeout",
+                retryable=True,
+            )
+        except WebChatError as error:
+            status, failure = ("interrupted" if error.code == "interrupted" else "error"), error
+        except Exception:
+            self._env.log.exception("webchat: run %s failed", run.id)
+            status = "error"
+            failure = WebChatError(
+                "Something went wrong inside the chat; the log of the server says what.", code="internal_error"
+            )
+        events = [] if run.announced else self._announcement(run)
+        events += loop.close(status, finish) if loop else []
+        produced = loop.produced if loop else []
+        spoke = loop is not None and loop.has_text
+        error = _error(run.id, status, failure, spoke)
+        if error is not None:
+            events.append(error)
+        elif status == "complete" and not spoke:
+            events.append(_nothing_said(run.id))
+        ended = RunChanged(
+            id=run.id,
+            status=_RUN_STATUS[status],
+            usage=loop.usage if loop else None,
+            stop_reason=finish.reason if finish else status,
+            error=error.message if error and status != "stopped" else None,
+        )
+        turn = (Message("user", run.request.prompt), *produced)
+        self._memory += turn
+        try:
+            await self.stream.emit(*events, ended, ended=(run.id,), turn=(run.id, turn))
+        except WebChatError as unsaved:
+            self._env.log.error("webchat: the end of run %s is not on disk yet: %s", run.id, unsaved)
+
+    def _loop(self, run: Run) -> ToolLoop:
+        env = self._env
+        profile = env.profiles.get(run.request.profile)
+        chosen = run.request.overrides.over(self.settings)
+        names = profile.tools if chosen.tools is None else chosen.tools
+        system = profile.system_prompt if chosen.system_prompt is None else chosen.system_prompt
+        history = [Message("system", system)] if system else []
+        history += [*self._memory, Message("user", run.request.prompt)]
+        return ToolLoop(
+            run.id,
+            env.engine,
+            history,
+            env.tools.only(names),
+            self.stream,
+            model=chosen.model,
+            limits=env.settings.limits,
+        )
+
+    async def _announce(self, run: Run) -> None:
+        run.announced = True
+        await self.stream.emit(
+            *self._announcement(run), *self._positions(), pending=(self._stored(run, started=True),)
+        )
+
+    # -- events --------------------------------------------------------------------------------------
+
+    def _announcement(self, run: Run) -> list[RunEvent]:
+        key = run.request.key or run.id
+        props = {"role": "user", "content": run.request.prompt, "idempotencyKey": key}
+        return [
+            RunChanged(id=run.id, status="started", prompt=run.request.prompt, queue_position=0),
+            Upserted(id=f"{run.id}:user", kind="message", props=props),
+        ]
+
+    def _queued(self, run: Run, position: int) -> RunChanged:
+        return RunChanged(id=run.id, status="queued", prompt=run.request.prompt, queue_position=position)
+
+    def _positions(self) -> list[RunEvent]:
+        """The places of those that wait, after one left the queue."""
+        return [self._queued(run, place) for place, run in enumerate(self._queue, 1)]
+
+    def _stored(self, run: Run, *, started: bool) -> PendingRun:
+        request: dict[str, Any] = msgspec.to_builtins(run.request)
+        return PendingRun(run.id, self.stream.version + 1, started, request)
+
+    def _text_of(self, id: str) -> str:
+        return self.stream.text_of(id)
+
+
+def _status(reason: str, refused: bool) -> str:
+    if refused or reason == "content_filter":
+        return "refused"
+    return "truncated" if reason == "length" else "complete"
+
+
+def _error(run_id: str, status: str, failure: WebChatError | None, spoke: bool) -> ErrorRaised | None:
+    """The row that says what went wrong; an end without any text always has one."""
+    id = f"{run_id}:error"
+    if failure is not None:
+        return ErrorRaised(id=id, message=failure.message, code=failure.code, retryable=failure.retryable)
+    if spoke:
+        return None
+    match status:
+        case "stopped":
+            return ErrorRaised(
+                id=id, message="Stopped before the first word.", code="stopped", retryable=True
+            )
+        case "interrupted":
+            return ErrorRaised(
+                id=id,
+                message="The server was restarted before the model answered.",
+                code="interrupted",
+                retryable=True,
+            )
+        case "refused":
+            return ErrorRaised(
+                id=id, message="The model refused to answer.", code="refused", retryable=False
+            )
+        case "truncated":
+            return ErrorRaised(
+                id=id,
+                message="The model reached its length limit before its first word.",
+                code="truncated",
+                retryable=True,
+            )
+    return None
+
+
+def _nothing_said(run_id: str) -> LogWritten:
+    return LogWritten(
+        id=f"{run_id}:log", level="warning", message="The model answered with no text.", fields={}
+    )
+
+
+def _title(prompt: str) -> str:
+    line = " ".join(prompt.split())
+    return line if len(line) <= _TITLE_LENGTH else f"{line[: _TITLE_LENGTH - 1]}…"

@@ -1,0 +1,167 @@
+"""The stream of one conversation: the only writer of `seq`, and of rows.
+
+An event is numbered, translated, projected, stored, and sent, in this order. Every frame but a delta is on
+disk before it is sent; deltas run ahead of the disk, but never ahead of a frame that came before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..events import RunEvent, TextDelta
+from ..sem.frames import Delta, Frame
+from ..sem.translator import translate
+from ..timeline.entities import Row
+from ..timeline.projector import Projector
+from ..timeline.store import Batch, TimelineStore
+
+__all__ = ["StreamCoordinator"]
+
+_WRITE_SECONDS = 0.25
+"""Streaming text is written at most this often (docs/contract.md, 8)."""
+
+
+class StreamCoordinator:
+    """Numbers, projects, stores and sends the events of one conversation.
+
+    `publish` hands a frame to the readers; `now_ms` is the clock, Unix milliseconds.
+    """
+
+    def __init__(
+        self,
+        conv_id: str,
+        store: TimelineStore,
+        publish: Callable[[Frame | Delta], None],
+        now_ms: Callable[[], int],
+        rows: list[Row],
+        version: int,
+    ) -> None:
+        self._conv_id = conv_id
+        self._store = store
+        self._publish = publish
+        self._now_ms = now_ms
+        self.timeline = Projector(rows)
+        self.version = version
+        """The last `seq` that was given out; projected, but not always on disk yet."""
+        self.committed = version
+        """The last `seq` that is on disk."""
+        self._dirty: set[str] = set()
+        """Rows with text that is not on disk yet."""
+        self._unsent: deque[tuple[tuple[Frame | Delta, ...], asyncio.Future[None] | None]] = deque()
+        self._writer: asyncio.TimerHandle | None = None
+
+    def emit(self, *events: RunEvent, undo: bool = False, **parts: Any) -> Awaitable[None]:
+        """Number events at once; done when they, and `parts` of a Batch, are on disk in one transaction.
+
+        Raises StoreUnavailable where they are not. With `undo` the rows that they made are then taken back
+        and nothing is sent: what was not stored was not accepted. Without, they are sent all the same, for a
+        person should see what happened, and stored with the next write that succeeds.
+        A cancel of the caller does not cancel the write.
+        """
+        frames = tuple(Frame(translate(event, self._next_seq())) for event in events)
+        touched = dict.fromkeys(f.event["id"] for f in frames)
+        made = [id for id in touched if id not in self.timeline]
+        for frame in frames:
+            self.timeline.apply(frame.event)
+        saved = asyncio.ensure_future(self._write(tuple(touched), parts))
+        self._unsent.append((frames, saved))
+        saved.add_done_callback(lambda done: self._saved(done, made if undo else None, frames))
+        return asyncio.shield(saved)
+
+    def delta(self, event: TextDelta) -> None:
+        """Send more text of a row that exists. Never waits; costs what is new."""
+        text = event.text
+        seq = self._next_seq()
+        type_ = "llm.thinking.delta" if event.role == "thinking" else "llm.delta"
+        offset = self.timeline.offset(event.id)
+        self.timeline.append(event.id, seq, text)
+        frame = Delta.of(type_, event.id, seq, offset, text)
+        self._dirty.add(event.id)
+        if self._unsent:
+            self._unsent.append(((frame,), None))
+        else:
+            self._publish(frame)
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().call_later(_WRITE_SECONDS, self._write_text)
+
+    def text_of(self, id: str) -> str:
+        """The text of a row so far; empty where there is none."""
+        row = self.timeline.row(id)
+        return str(row["props"].get("content", "")) if row else ""
+
+    async def flush(self) -> None:
+        """Write what waits. Raises StoreUnavailable."""
+        self._stop_writer()
+        if self._dirty:
+            await self.emit()
+
+    def close(self) -> None:
+        """Stop the timer; `flush` first."""
+        self._stop_writer()
+
+    # -- parts ---------------------------------------------------------------------------------------
+
+    def _next_seq(self) -> int:
+        self.version = max(self.version + 1, self._now_ms() * 1000)
+        return self.version
+
+    def _write(self, touched: tuple[str, ...], parts: dict[str, Any]) -> Awaitable[None]:
+        """Hand the rows to the store now, in the order of the calls; done when they are on disk."""
+        ids = tuple(dict.fromkeys((*touched, *self._dirty)))
+        self._dirty.clear()
+        self._stop_writer()
+        rows = tuple(_snapshot(row) for id in ids if (row := self.timeline.row(id)) is not None)
+        version = self.version
+        written = self._store.write(Batch(conv_id=self._conv_id, version=version, rows=rows, **parts))
+
+        async def settle() -> None:
+            try:
+                await written
+            except BaseException:
+                self._dirty.update(id for id in ids if id in self.timeline)
+                raise
+            self.committed = max(self.committed, version)
+
+        return settle()
+
+    def _saved(
+        self, done: asyncio.Future[None], made: list[str] | None, frames: tuple[Frame | Delta, ...]
+    ) -> None:
+        failed = done.cancelled() or done.exception() is not None
+        if failed and made is not None:
+            for id in made:
+                self.timeline.forget(id)
+                self._dirty.discard(id)
+            self._unsent = deque(entry for entry in self._unsent if entry[0] is not frames)
+        while self._unsent:
+            waiting, saved = self._unsent[0]
+            if saved is not None and not saved.done():
+                return
+            self._unsent.popleft()
+            for frame in waiting:
+                self._publish(frame)
+
+    def _write_text(self) -> None:
+        self._writer = None
+        if self._dirty:
+            written = asyncio.ensure_future(self._write((), {}))
+            written.add_done_callback(_retrieve)
+
+    def _stop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.cancel()
+            self._writer = None
+
+
+def _snapshot(row: Row) -> Row:
+    """A copy for the store's thread; the row itself goes on growing."""
+    return {**row, "props": dict(row["props"])}
+
+
+def _retrieve(done: asyncio.Future[None]) -> None:
+    """A failed write of streaming text is tried again with the next one: the rows stay dirty."""
+    if not done.cancelled():
+        done.exception()

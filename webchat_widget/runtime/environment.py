@@ -1,0 +1,50 @@
+"""What a host chooses once and every conversation is given: adapters, limits, the clock."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from msgspec import Struct, field
+
+from ..engines.base import Engine
+from ..profiles import Profiles
+from ..timeline.store import TimelineStore
+from ..tools.loop import Limits
+from ..tools.registry import ToolRegistry
+from .pool import PoolSettings
+
+__all__ = ["Environment", "RuntimeSettings", "unix_ms"]
+
+
+def unix_ms() -> int:
+    """The wall clock, Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class RuntimeSettings(Struct, frozen=True, kw_only=True):
+    """Limits of a conversation; times in seconds.
+
+    `queue`: prompts that may wait; `run_seconds`: wall time of one run; `readers`: connections of one
+    conversation; `evict_after`: how long an idle conversation stays in memory.
+    """
+
+    queue: int = 20
+    run_seconds: float = 1800.0
+    readers: int = 100
+    evict_after: float = 300.0
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    limits: Limits = field(default_factory=Limits)
+
+
+class Environment(Struct, frozen=True, kw_only=True):
+    """The adapters and settings of one host."""
+
+    engine: Engine
+    store: TimelineStore
+    profiles: Profiles
+    tools: ToolRegistry
+    settings: RuntimeSettings = field(default_factory=RuntimeSettings)
+    now_ms: Callable[[], int] = unix_ms
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("webchat_widget"))

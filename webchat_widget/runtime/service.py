@@ -1,0 +1,226 @@
+"""The one door to the runtime: what a host's routes, and later its comm, call."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from msgspec import Struct
+
+from ..errors import KeyReused, QueueFull, ShuttingDown
+from ..requests import ChatRequest, Overrides, TimelineQuery
+from ..sem.frames import PROTOCOL, Control
+from ..timeline.entities import entity
+from ..timeline.pages import Page, page
+from ..timeline.sqlite import KEY_LIFETIME_MS
+from ..timeline.store import KeyRecord, Summary
+from ..typing import JSONObject
+from .conversation import Accepted
+from .environment import Environment
+from .manager import ConversationManager
+from .pool import Connection, Reader
+
+__all__ = ["ChatService", "Reply"]
+
+
+class Reply(Struct, frozen=True):
+    """The answer to a prompt: 200 (it runs) or 202 (it waits), and whether it is a replay."""
+
+    status: int
+    body: JSONObject
+    replayed: bool = False
+
+
+class ChatService:
+    """A running chat: conversations, their store and their engine.
+
+    Call `start` once, on the loop that all other calls are made on.
+    """
+
+    def __init__(self, env: Environment) -> None:
+        self._env = env
+        self._manager = ConversationManager(env)
+        self._epoch = uuid.uuid4().hex
+        self._started: asyncio.Task[None] | None = None
+        self._closing = False
+        self._keys: dict[tuple[str, str], tuple[str, asyncio.Task[Reply]]] = {}
+
+    async def start(self) -> None:
+        """Close the runs that a crash cut, and go on with those that waited. Later calls wait for the first.
+
+        Raises StoreUnavailable; the next call then tries again.
+        """
+        if self._started is None or (self._started.done() and self._started.exception() is not None):
+            self._started = asyncio.create_task(self._recover(), name="webchat-recover")
+        await asyncio.shield(self._started)
+
+    async def chat(self, request: ChatRequest, user: str = "") -> Reply:
+        """Take a prompt. Done when it is on disk.
+
+        Raises NotFound (profile), NotAllowed (override), KeyReused, QueueFull, StoreUnavailable, ShuttingDown.
+        """
+        if self._closing:
+            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+        await self.start()
+        self._env.profiles.get(request.profile).check(request.overrides)
+        if request.key is None:
+            return await self._take(request, user)
+        name = (user, request.key)
+        under_way = self._keys.get(name)
+        if under_way is None:
+            task = asyncio.create_task(self._take_once(request, user), name="webchat-prompt")
+            self._keys[name] = (request.digest, task)
+            task.add_done_callback(lambda _: self._keys.pop(name, None))
+            return await asyncio.shield(task)
+        digest, task = under_way
+        _same_body(digest, request)
+        first = await asyncio.shield(task)
+        return Reply(first.status, first.body, replayed=True)
+
+    async def timeline(self, query: TimelineQuery) -> tuple[Page, str]:
+        """The rows that `query` asks for, and the epoch. Changes nothing; an unknown conversation is empty."""
+        await self.start()
+        live = self._manager.live(query.conv_id)
+        if live is not None:
+            entities, at = live.stream.timeline.entities(), live.stream.version
+        else:
+            loaded = await self._env.store.load(query.conv_id)
+            entities = [entity(row) for row in loaded.rows] if loaded else []
+            at = loaded.version if loaded else 0
+        chosen = page(entities, at, since=query.since, limit=query.limit, before=query.before)
+        return chosen, self._epoch
+
+    async def check_reader(self, conv_id: str, profile: str) -> None:
+        """Raise what `join` would, before a socket is opened: NotFound, QueueFull, StoreUnavailable."""
+        self._env.profiles.get(profile)
+        await self.start()
+        live = self._manager.live(conv_id)
+        if live is not None and len(live.pool) >= self._env.settings.readers:
+            raise QueueFull("Too many pages show this conversation.", code="too_many_readers")
+
+    async def join(self, conv_id: str, profile: str, reader: Reader, *, append: bool) -> Connection:
+        """Send every frame of a conversation to `reader` from now on, `ws.hello` first."""
+        await self.check_reader(conv_id, profile)
+        conversation = await self._manager.get(conv_id)
+        data = {
+            "protocol": PROTOCOL,
+            "convId": conv_id,
+            "profile": profile,
+            "epoch": self._epoch,
+            "version": conversation.stream.committed,
+            "serverTime": self._env.now_ms(),
+        }
+        return conversation.pool.add(reader, Control("ws.hello", conv_id, data), append=append)
+
+    def pong(self, conv_id: str) -> Control:
+        """The answer to a reader's ping."""
+        live = self._manager.live(conv_id)
+        return Control("ws.pong", conv_id, {"version": live.stream.committed if live else 0})
+
+    async def stop(self, conv_id: str, run_id: str | None) -> None:
+        """End a run; nothing happens where nothing runs. Done when its terminal frame is stored."""
+        await self.start()
+        live = self._manager.live(conv_id)
+        if live is not None:
+            await live.stop(run_id)
+
+    async def conversations(self, query: str = "") -> list[Summary]:
+        """All conversations with something in them, newest first."""
+        await self.start()
+        return await self._env.store.conversations(query)
+
+    async def configure(self, conv_id: str, settings: Overrides, profile: str = "default") -> None:
+        """Set what later runs of a conversation begin with, in place of its profile's.
+
+        Raises NotAllowed for what the profile does not let a caller choose.
+        """
+        self._env.profiles.get(profile).check(settings)
+        await self.start()
+        live = self._manager.live(conv_id)
+        if settings == Overrides() and live is None and await self._env.store.load(conv_id) is None:
+            return
+        await self._env.store.save_settings(conv_id, _builtins(settings), self._env.now_ms())
+        live = self._manager.live(conv_id)
+        if live is not None:
+            live.settings = settings
+
+    def health(self) -> JSONObject:
+        """What this host is."""
+        engine = self._env.engine
+        return {
+            "webchat": True,
+            "version": _version(),
+            "protocol": PROTOCOL,
+            "engine": engine.name,
+            "model": engine.model,
+            "capabilities": [],
+        }
+
+    async def close(self) -> None:
+        """End runs as interrupted, store everything, close readers, the engine and the store."""
+        if self._closing:
+            return
+        self._closing = True
+        await self._manager.close()
+        await self._env.engine.aclose()
+        await self._env.store.close()
+
+    # -- parts ---------------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        for conv_id in await self._env.store.unfinished():
+            await self._manager.get(conv_id)
+
+    async def _take_once(self, request: ChatRequest, user: str) -> Reply:
+        """The first request of a key; one that came before a restart is answered from its record."""
+        assert request.key is not None
+        record = await self._env.store.key(user, request.key)
+        if record is not None and record.created > self._env.now_ms() - KEY_LIFETIME_MS:
+            _same_body(record.digest, request)
+            return Reply(record.status, record.body, replayed=True)
+        return await self._take(request, user)
+
+    async def _take(self, request: ChatRequest, user: str) -> Reply:
+        conv_id = request.conv_id or str(uuid.uuid4())
+        conversation = await self._manager.get(conv_id)
+
+        def record(accepted: Accepted) -> KeyRecord:
+            reply = _reply(conv_id, request, accepted)
+            key = reply.body["idempotency_key"]
+            return KeyRecord(user, key, request.digest, reply.status, reply.body, self._env.now_ms())
+
+        return _reply(conv_id, request, await conversation.accept(request, record))
+
+
+def _reply(conv_id: str, request: ChatRequest, accepted: Accepted) -> Reply:
+    body: dict[str, Any] = {
+        "status": "queued" if accepted.position else "started",
+        "run_id": accepted.run_id,
+        "conv_id": conv_id,
+        "turn_id": f"{accepted.run_id}:turn",
+        "idempotency_key": request.key or accepted.run_id,
+    }
+    if accepted.position:
+        body["queue_position"] = accepted.position
+    return Reply(202 if accepted.position else 200, body)
+
+
+def _same_body(digest: str, request: ChatRequest) -> None:
+    if digest != request.digest:
+        raise KeyReused("This idempotency key was used with another request.", field="idempotency_key")
+
+
+def _builtins(settings: Overrides) -> JSONObject:
+    import msgspec
+
+    built: JSONObject = msgspec.to_builtins(settings)
+    return built
+
+
+def _version() -> str:
+    try:
+        return version("webchat-widget")
+    except PackageNotFoundError:  # a source tree that was not installed
+        return "0"

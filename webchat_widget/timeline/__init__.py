@@ -1,0 +1,1 @@
+"""Frames folded into entities, the rule that merges them, and the stores that keep them."""

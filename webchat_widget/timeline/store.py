@@ -1,0 +1,104 @@
+"""What a store of timelines promises; `sqlite` keeps it in a file, `memory` until the process ends.
+
+A conversation's rows, its unfinished runs, its turns and its idempotency keys live and change together:
+one `Batch` is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from ..turns import Message
+from ..typing import JSONObject
+from .entities import Row
+
+__all__ = ["Batch", "KeyRecord", "Loaded", "PendingRun", "Summary", "TimelineStore"]
+
+
+class KeyRecord(Struct, frozen=True):
+    """The first answer to an idempotency key. `created` is Unix ms; `digest` that of the request."""
+
+    user: str
+    key: str
+    digest: str
+    status: int
+    body: JSONObject
+    created: int
+
+
+class PendingRun(Struct, frozen=True):
+    """An accepted prompt that has not come to its end: what is needed to run it after a restart."""
+
+    run_id: str
+    seq: int
+    started: bool
+    request: dict[str, Any]
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """One transaction. Rows are whole: the caller merged them already."""
+
+    conv_id: str
+    version: int
+    rows: tuple[Row, ...] = ()
+    pending: tuple[PendingRun, ...] = ()
+    ended: tuple[str, ...] = ()
+    turn: tuple[str, tuple[Message, ...]] | None = None
+    """A run's id and the messages that it adds to the model's memory."""
+    key: KeyRecord | None = None
+    title: str | None = None
+    """Taken where the conversation has none yet."""
+
+
+class Loaded(Struct, frozen=True):
+    """All of a conversation that its host needs in order to go on."""
+
+    version: int
+    rows: list[Row]
+    pending: list[PendingRun]
+    memory: list[Message]
+    settings: JSONObject
+
+
+class Summary(Struct, frozen=True):
+    """A conversation in a list; times are Unix ms."""
+
+    conv_id: str
+    title: str
+    created_at: int
+    updated_at: int
+
+
+class TimelineStore(Protocol):
+    """Every call raises StoreUnavailable where the disk, or the database on it, refuses."""
+
+    def write(self, batch: Batch) -> Awaitable[None]:
+        """Commit a batch; done means on disk. Batches are committed in the order of the calls."""
+        ...
+
+    async def load(self, conv_id: str) -> Loaded | None:
+        """A conversation, or None where it is unknown."""
+        ...
+
+    async def unfinished(self) -> list[str]:
+        """The conversations with runs that have not ended."""
+        ...
+
+    async def key(self, user: str, key: str) -> KeyRecord | None:
+        """The record of an idempotency key that is at most 7 days old."""
+        ...
+
+    async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:
+        """Replace a conversation's settings; `now` is Unix ms."""
+        ...
+
+    async def conversations(self, query: str = "", limit: int = 500) -> list[Summary]:
+        """Conversations that hold at least one row, newest first, whose title or id contains `query`."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was handed in, and let go of the file."""
+        ...
