@@ -21,8 +21,8 @@ const common = {
   logLevel: "warning",
 };
 const builds = [
-  { ...common, outfile: `${outdir}/widget.js`, entryPoints: [here("src/widget.ts")] },
-  { ...common, outfile: `${outdir}/page.js`, entryPoints: [here("src/page.ts")] },
+  { ...common, outfile: `${outdir}/widget.js`, entryPoints: [here("src/widget.tsx")] },
+  { ...common, outfile: `${outdir}/page.js`, entryPoints: [here("src/page.tsx")] },
   { ...common, outfile: `${outdir}/math.js`, entryPoints: [here("src/math.ts")] },
   { ...common, outfile: `${outdir}/widget.css`, entryPoints: [here("src/styles/webchat.css")] },
 ];

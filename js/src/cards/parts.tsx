@@ -1,0 +1,45 @@
+import type { ComponentChildren } from "preact";
+import { Icon, type IconName } from "../view/icons";
+import { useView } from "../view/hooks";
+import type { Entity } from "../timeline/entities";
+
+export function str(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+/** Anything as a text that a person can read. */
+export function pretty(value: unknown): string {
+  if (typeof value === "string") return value;
+  if (value === undefined) return "";
+  try {
+    return JSON.stringify(value, null, 2) ?? "";
+  } catch {
+    return String(value);
+  }
+}
+
+/** A small calm line under a card. */
+export function Note({ icon, children }: { icon?: IconName; children: ComponentChildren }) {
+  return (
+    <div class="wc-note" data-part="notice">
+      {icon && <Icon name={icon} />}
+      <span>{children}</span>
+    </div>
+  );
+}
+
+/** Sends the prompt of the run that a row belongs to once more, as a new prompt. */
+export function RetryRun({ entity }: { entity: Entity }) {
+  const { session, send } = useView();
+  const runId = entity.id.split(":")[0] ?? "";
+  const prompt = () => {
+    const { store } = session;
+    return str(store.get(runId)?.props.prompt) || str(store.get(`${runId}:user`)?.props.content);
+  };
+  if (prompt() === "") return null;
+  return (
+    <button type="button" class="wc-button" data-part="retry-button" onClick={() => send(prompt())}>
+      <Icon name="retry" /> Retry
+    </button>
+  );
+}

@@ -1,0 +1,55 @@
+import type { Entity } from "../timeline/entities";
+import { useView } from "../view/hooks";
+import { Icon } from "../view/icons";
+import { str } from "./parts";
+
+/** What a person wrote: as it was typed, no Markdown. Also while it is on its way, in the queue, or failed. */
+export function UserCard({ entity }: { entity: Entity }) {
+  const { session, edit } = useView();
+  const { content, status, error, queuePosition, runId } = entity.props;
+  const local = entity.props.local === true;
+  return (
+    <div class="wc-user">
+      <div class="wc-bubble" data-part="bubble">
+        <div data-part="content">{str(content)}</div>
+      </div>
+      {status === "queued" && (
+        <div class="wc-note" data-part="notice">
+          <Icon name="clock" />
+          <span>{queued(queuePosition)}</span>
+          {typeof runId === "string" && (
+            <button type="button" class="wc-link" onClick={() => void session.stop(runId)}>
+              Cancel
+            </button>
+          )}
+        </div>
+      )}
+      {local && status === "failed" && (
+        <div class="wc-note wc-bad" data-part="notice" role="alert">
+          <Icon name="alert" />
+          <span>Not sent. {str(error)}</span>
+          <span class="wc-actions">
+            <button type="button" class="wc-button" data-part="retry-button" onClick={() => session.outbox.retry(entity.id)}>
+              <Icon name="retry" /> Retry
+            </button>
+            <button
+              type="button"
+              class="wc-link"
+              onClick={() => {
+                edit(str(content));
+                session.outbox.discard(entity.id);
+              }}
+            >
+              Edit
+            </button>
+          </span>
+        </div>
+      )}
+    </div>
+  );
+}
+
+function queued(position: unknown): string {
+  if (typeof position !== "number" || position < 1) return "Queued";
+  return position === 1 ? "Queued – next in line" : `Queued – number ${position} in line`;
+}

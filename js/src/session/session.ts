@@ -1,0 +1,109 @@
+import { type ReadonlySignal, signal } from "@preact/signals-core";
+import type { Health } from "../http/api";
+import { standardRegistry } from "../sem/handlers";
+import type { Entity } from "../timeline/entities";
+import { TimelineStore } from "../timeline/store";
+import { asFailure, type MathModule, type Transport } from "../transport/transport";
+import { type Status, WsManager } from "../ws/wsManager";
+import { nextFrame } from "./frame";
+import { isLocal, Outbox } from "./outbox";
+
+/**
+ * One conversation on this page, whatever number of views look at it: its rows, its connection, its prompts on
+ * their way. Views read signals and call methods; they never see a socket.
+ *
+ * Views may come from other copies of this module (each widget brings its own), so they read the signals with
+ * `subscribe` only: what one copy tracks by itself another copy cannot see.
+ */
+export class Session {
+  readonly convId: string;
+  readonly transportName: "server" | "kernel";
+  readonly store: TimelineStore;
+  readonly outbox: Outbox;
+  readonly #transport: Transport;
+  readonly #manager: WsManager;
+  readonly #notice = signal<string | null>(null);
+  #math: Promise<MathModule> | null = null;
+
+  constructor(transport: Transport, convId: string, profile: string) {
+    this.convId = convId;
+    this.transportName = transport.name;
+    this.#transport = transport;
+    this.store = new TimelineStore(nextFrame);
+    this.outbox = new Outbox(transport, this.store, convId);
+    this.#manager = new WsManager({
+      transport,
+      convId,
+      profile,
+      store: this.store,
+      registry: standardRegistry(),
+      keep: isLocal,
+      changed: () => this.outbox.settle(),
+    });
+  }
+
+  get status(): ReadonlySignal<Status> {
+    return this.#manager.status;
+  }
+
+  get health(): ReadonlySignal<Health | null> {
+    return this.#manager.health;
+  }
+
+  get more(): ReadonlySignal<boolean> {
+    return this.#manager.more;
+  }
+
+  /** A sentence about something that a person asked for and that did not work. */
+  get notice(): ReadonlySignal<string | null> {
+    return this.#notice;
+  }
+
+  get runs(): ReadonlySignal<readonly Entity[]> {
+    return this.store.ofKind("run");
+  }
+
+  start(): void {
+    this.#manager.start();
+  }
+
+  close(): void {
+    this.#manager.stop();
+    this.outbox.close();
+  }
+
+  retryNow(): void {
+    this.#manager.retryNow();
+  }
+
+  send(prompt: string, profile: string): void {
+    this.#notice.value = null;
+    this.outbox.send(prompt, profile);
+  }
+
+  /** Stops the run that is going on, or takes a queued one out of the queue. */
+  async stop(runId?: string): Promise<void> {
+    await this.#attempt("Stop did not reach the server", () => this.#transport.stop(this.convId, runId));
+  }
+
+  async loadEarlier(): Promise<void> {
+    await this.#attempt("Earlier messages could not be loaded", () => this.#manager.loadEarlier());
+  }
+
+  loadMath(): Promise<MathModule> {
+    this.#math ??= this.#transport.loadMath().catch((error) => {
+      this.#math = null; // the next formula tries again
+      throw error;
+    });
+    return this.#math;
+  }
+
+  async #attempt(what: string, act: () => Promise<void>): Promise<void> {
+    this.#notice.value = null;
+    try {
+      await act();
+    } catch (error) {
+      this.#notice.value = `${what}. ${asFailure(error).message}`;
+    }
+  }
+}

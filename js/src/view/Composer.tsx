@@ -1,0 +1,73 @@
+import type { RefObject } from "preact";
+import { useLayoutEffect, useState } from "preact/hooks";
+import { Icon } from "./icons";
+
+interface Props {
+  input: RefObject<HTMLTextAreaElement | null>;
+  draft: string;
+  setDraft: (draft: string) => void;
+  /** A run is going on: the button stops it; Enter still sends, into the queue. */
+  running: boolean;
+  canSend: boolean;
+  onSend: (prompt: string) => void;
+  onStop: () => void;
+}
+
+export function Composer({ input, draft, setDraft, running, canSend, onSend, onStop }: Props) {
+  const [stopping, setStopping] = useState(false);
+  useLayoutEffect(() => {
+    const area = input.current;
+    if (!area) return;
+    area.style.height = "auto";
+    area.style.height = `${area.scrollHeight}px`;
+  }, [draft, input]);
+  useLayoutEffect(() => setStopping(false), [running]);
+
+  const blank = draft.trim() === "";
+  const submit = () => {
+    if (blank || !canSend) return;
+    onSend(draft);
+    setDraft("");
+    input.current?.focus();
+  };
+  const stop = () => {
+    setStopping(true);
+    onStop();
+    input.current?.focus();
+  };
+  const keys = (event: KeyboardEvent) => {
+    // an input method is composing: Enter picks a word (229 is how older ones say it)
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+      event.preventDefault();
+      submit();
+    } else if (event.key === "Escape" && running) {
+      event.preventDefault();
+      stop();
+    }
+  };
+  return (
+    <div class="wc-composer" data-part="composer">
+      <textarea
+        ref={input}
+        data-part="composer-input"
+        rows={1}
+        value={draft}
+        placeholder={running ? "Type the next message…" : "Ask anything…"}
+        aria-label="Message"
+        spellcheck={true}
+        onInput={(event) => setDraft(event.currentTarget.value)}
+        onKeyDown={keys}
+      />
+      {running ? (
+        <button type="button" class="wc-round wc-stop" data-part="stop-button" aria-label="Stop" title="Stop (Esc)" disabled={stopping} onClick={stop}>
+          <Icon name="stop" />
+        </button>
+      ) : (
+        <button type="button" class="wc-round" data-part="send-button" aria-label="Send" title="Send (Enter)" disabled={blank || !canSend} onClick={submit}>
+          <Icon name="send" />
+        </button>
+      )}
+    </div>
+  );
+}

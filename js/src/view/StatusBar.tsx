@@ -1,0 +1,38 @@
+import type { Entity } from "../timeline/entities";
+import type { Phase } from "../ws/wsManager";
+import { useSignalValue, useView } from "./hooks";
+
+const STATES: Partial<Record<Phase, string>> = {
+  connecting: "Connecting…",
+  buffering: "Loading…",
+  hydrating: "Loading…",
+  replaying: "Loading…",
+  reconnecting: "Reconnecting…",
+  offline: "Offline – trying again…",
+};
+
+/** One quiet line: the connection only when it is not well, the model, the tokens of the last run. */
+export function StatusBar() {
+  const { session } = useView();
+  const { phase } = useSignalValue(session.status);
+  const health = useSignalValue(session.health);
+  const runs = useSignalValue(session.runs);
+  const usage = lastUsage(runs);
+  const state = STATES[phase];
+  return (
+    <div class="wc-status" data-part="statusbar" role="status">
+      {state && <span class="wc-connection">{state}</span>}
+      {health && <span>{health.model ?? "demo engine"}</span>}
+      {usage && <span>{usage}</span>}
+    </div>
+  );
+}
+
+function lastUsage(runs: readonly Entity[]): string | null {
+  for (let at = runs.length - 1; at >= 0; at -= 1) {
+    const usage = runs[at]?.props.usage as Record<string, unknown> | undefined | null;
+    if (typeof usage?.inputTokens !== "number" || typeof usage.outputTokens !== "number") continue;
+    return `${usage.inputTokens.toLocaleString()} + ${usage.outputTokens.toLocaleString()} tokens`;
+  }
+  return null;
+}

@@ -1,0 +1,102 @@
+import type { ReadonlySignal } from "@preact/signals-core";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Entity } from "../timeline/entities";
+import { EmptyState } from "./EmptyState";
+import { useSignalValue, useView } from "./hooks";
+import { Icon } from "./icons";
+import { Follower } from "./scroll";
+import { Turn, TurnRow } from "./Turn";
+
+/** The rows, in a scroller of their own that follows the end unless a person has scrolled away from it. */
+export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
+  const { session } = useView();
+  const rows = useSignalValue(session.store.order);
+  const runs = useSignalValue(session.runs);
+  const status = useSignalValue(session.status);
+  const scroller = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const follower = useRef<Follower>(undefined);
+  const [away, setAway] = useState(false);
+  const count = useSignalValue(sent);
+
+  useLayoutEffect(() => {
+    if (!scroller.current || !content.current) return;
+    const following = new Follower(scroller.current, content.current, setAway);
+    follower.current = following;
+    return () => following.close();
+  }, []);
+  useEffect(() => follower.current?.toEnd(), [count]);
+
+  const queued = runs.filter((run) => run.props.status === "queued" && !session.outbox.showsRun(run));
+  const empty = rows.every((row) => row.entity.peek().kind === "run") && queued.length === 0;
+  return (
+    <div class="wc-stage">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, so the keyboard must reach it */}
+      <div ref={scroller} class="wc-timeline" data-part="timeline" tabIndex={0} role="log" aria-live="polite" aria-label="Conversation">
+        <div ref={content} class="wc-column">
+          <Earlier before={() => follower.current?.holdPlace()} />
+          {empty && status.hydrated && <EmptyState />}
+          {rows.map((row) => (
+            <TurnRow key={row.key} row={row} />
+          ))}
+          <Waiting runs={runs} />
+          {queued.map((run) => (
+            <Turn key={run.id} entity={asPrompt(run)} />
+          ))}
+        </div>
+      </div>
+      {away && (
+        <button type="button" class="wc-jump" data-part="jump-button" aria-label="Jump to latest" title="Jump to latest" onClick={() => follower.current?.toEnd()}>
+          <Icon name="down" />
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** A prompt in the queue that another page sent: it exists as its run only. */
+function asPrompt(run: Entity): Entity {
+  const { prompt, queuePosition } = run.props;
+  return {
+    ...run,
+    kind: "message",
+    props: { role: "user", content: prompt, status: "queued", queuePosition, runId: run.id },
+  };
+}
+
+function Earlier({ before }: { before: () => void }) {
+  const { session } = useView();
+  const more = useSignalValue(session.more);
+  if (!more) return null;
+  const load = () => {
+    before();
+    void session.loadEarlier();
+  };
+  return (
+    <button type="button" class="wc-button wc-earlier" onClick={load}>
+      Show earlier messages
+    </button>
+  );
+}
+
+/** A run has begun and nothing of it moves on the screen yet. */
+function Waiting({ runs }: { runs: readonly Entity[] }) {
+  const { session } = useView();
+  const rows = useSignalValue(session.store.order);
+  if (!runs.some((run) => run.props.status === "started")) return null;
+  const last = rows.findLast((row) => row.entity.peek().kind !== "run");
+  return last ? <Dots key={last.key} last={last.entity} /> : null;
+}
+
+function Dots({ last }: { last: ReadonlySignal<Entity> }) {
+  const { kind, props } = useSignalValue(last);
+  const moving = props.streaming === true || (kind === "tool_call" && props.done !== true) || props.local === true;
+  if (moving) return null;
+  return (
+    <div class="wc-dots" role="status" aria-label="Waiting for the reply">
+      <i />
+      <i />
+      <i />
+    </div>
+  );
+}

@@ -1,0 +1,40 @@
+import type { ReadonlySignal } from "@preact/signals-core";
+import { createContext } from "preact";
+import { useContext, useLayoutEffect, useReducer } from "preact/hooks";
+import type { Session } from "../session/session";
+
+/**
+ * Reads a signal and draws again when it changes. By `subscribe`, because the signal may belong to another copy
+ * of this module, whose tracking does not see this one.
+ */
+export function useSignalValue<T>(source: ReadonlySignal<T>): T {
+  const [, redraw] = useReducer((count: number) => count + 1, 0);
+  const drawn = source.peek();
+  useLayoutEffect(() => {
+    let last = drawn;
+    return source.subscribe((value) => {
+      if (value === last) return;
+      last = value;
+      redraw(undefined);
+    });
+  }, [source]);
+  return drawn;
+}
+
+/** What the cards of one view share. */
+export interface ViewContext {
+  readonly session: Session;
+  readonly profile: string;
+  /** Sends a prompt as if it were typed. */
+  readonly send: (prompt: string) => void;
+  /** Puts a text into the composer, where there is none yet. */
+  readonly edit: (prompt: string) => void;
+}
+
+export const View = createContext<ViewContext | null>(null);
+
+export function useView(): ViewContext {
+  const view = useContext(View);
+  if (!view) throw new Error("a card was drawn outside of a view");
+  return view;
+}

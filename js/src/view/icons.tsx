@@ -1,0 +1,25 @@
+/** Line icons, drawn in place: nothing to fetch. */
+const PATHS = {
+  send: "M12 19V5M6 11l6-6 6 6",
+  stop: "M7 7h10v10H7z",
+  copy: "M9 9h10v11H9zM5 15V4h10",
+  check: "M5 12.5l4.5 4.5L19 7.5",
+  down: "M12 5v14M6 13l6 6 6-6",
+  chevron: "M9 6l6 6-6 6",
+  retry: "M19 12a7 7 0 1 1-2-4.9M19 4v4h-4",
+  alert: "M12 8v5M12 16.5v.5M12 3l9.5 17h-19z",
+  cross: "M6 6l12 12M18 6L6 18",
+  plus: "M12 5v14M5 12h14",
+  clock: "M12 7v5l3 2M12 3a9 9 0 1 1 0 18 9 9 0 0 1 0-18z",
+  ban: "M5.6 5.6l12.8 12.8M12 3a9 9 0 1 1 0 18 9 9 0 0 1 0-18z",
+} as const;
+
+export type IconName = keyof typeof PATHS;
+
+export function Icon({ name }: { name: IconName }) {
+  return (
+    <svg class="wc-icon" viewBox="0 0 24 24" aria-hidden="true">
+      <path d={PATHS[name]} />
+    </svg>
+  );
+}

@@ -1,0 +1,341 @@
+import { type ReadonlySignal, signal } from "@preact/signals-core";
+import type { Health } from "../http/api";
+import { readFrame, readHello, type SemFrame } from "../sem/frames";
+import type { SemRegistry } from "../sem/registry";
+import { type Entity, type EntityInput, readEntity } from "../timeline/entities";
+import type { TimelineStore } from "../timeline/store";
+import { asFailure, type Channel, type CloseReason, type Failure, type Transport } from "../transport/transport";
+import { Backoff } from "./backoff";
+import { type Gated, HydrationGate } from "./hydrationGate";
+
+export type Phase =
+  | "connecting"
+  | "buffering"
+  | "hydrating"
+  | "replaying"
+  | "live"
+  | "reconnecting"
+  | "offline"
+  | "error";
+
+export interface Status {
+  readonly phase: Phase;
+  /** What a person should know about it, in `offline` and `error`. */
+  readonly failure: Failure | null;
+  /** Was this conversation on the screen before? Then it stays there. */
+  readonly hydrated: boolean;
+}
+
+export interface ManagerOptions {
+  readonly transport: Transport;
+  readonly convId: string;
+  readonly profile: string;
+  readonly store: TimelineStore;
+  readonly registry: SemRegistry;
+  /** Rows that only this page knows; they survive a change of history. */
+  readonly keep?: (entity: Entity) => boolean;
+  /** Called after each batch of applied frames or rows. */
+  readonly changed?: () => void;
+  readonly backoff?: Backoff;
+  readonly pageSize?: number;
+}
+
+const PROTOCOL = 1;
+const OPEN_MS = 10_000;
+const SILENCE_MS = 15_000;
+const PONG_MS = 10_000;
+const SLOW_RETRY_MS = 20_000;
+const FIRST_PAGE = 400;
+
+interface Held extends Gated {
+  readonly frame: SemFrame;
+}
+
+/**
+ * Keeps one conversation in step with its host: opens the stream, hydrates behind the gate, watches for holes
+ * and silence, comes back after a break. It alone owns the channel and all its timers.
+ */
+export class WsManager {
+  readonly #options: ManagerOptions;
+  readonly #status = signal<Status>({ phase: "connecting", failure: null, hydrated: false });
+  readonly #health = signal<Health | null>(null);
+  readonly #more = signal(false);
+  readonly #gate = new HydrationGate<Held>();
+  readonly #backoff: Backoff;
+  #channel: Channel | null = null;
+  /** Aborted when this connection is over, so that nothing of it acts on the next one. */
+  #connection = new AbortController();
+  #epoch: string | null = null;
+  #silence: ReturnType<typeof setTimeout> | undefined;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #stopped = true;
+
+  constructor(options: ManagerOptions) {
+    this.#options = options;
+    this.#backoff = options.backoff ?? new Backoff();
+  }
+
+  get status(): ReadonlySignal<Status> {
+    return this.#status;
+  }
+
+  get health(): ReadonlySignal<Health | null> {
+    return this.#health;
+  }
+
+  /** Are there rows before the first one on the screen? */
+  get more(): ReadonlySignal<boolean> {
+    return this.#more;
+  }
+
+  start(): void {
+    if (!this.#stopped) return;
+    this.#stopped = false;
+    void this.#connect(true);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#teardown();
+  }
+
+  /** A person (or the network's return) does not want to wait for the timer. */
+  retryNow(): void {
+    if (this.#stopped || this.#channel) return;
+    this.#teardown();
+    this.#enter(this.#status.value.hydrated ? "reconnecting" : "connecting");
+    void this.#connect(true);
+  }
+
+  /** Fetches the page of rows before the first one. */
+  async loadEarlier(): Promise<void> {
+    const { transport, convId, store, changed } = this.#options;
+    const first = store.snapshot().find((entity) => entity.createdSeq !== undefined);
+    if (first?.createdSeq === undefined) return;
+    const { signal } = this.#connection;
+    const page = await transport.timeline({ convId, before: first.createdSeq, limit: FIRST_PAGE }, signal);
+    if (signal.aborted || (page.epoch !== null && page.epoch !== this.#epoch)) return;
+    for (const row of readRows(page.rows)) store.upsertEntity(row);
+    this.#more.value = page.more;
+    changed?.();
+  }
+
+  async #connect(probe: boolean): Promise<void> {
+    const { transport, convId, profile } = this.#options;
+    const connection = new AbortController();
+    this.#connection = connection;
+    try {
+      if (probe || this.#health.value === null) {
+        const health = await transport.probe(connection.signal);
+        if (connection.signal.aborted) return;
+        this.#health.value = health;
+        // refused again though the host is well: reading the rows tells why
+        if (this.#backoff.attempt > 1) await transport.timeline({ convId, limit: 1 }, connection.signal);
+        if (connection.signal.aborted) return;
+      }
+      this.#gate.restart();
+      this.#silence = setTimeout(() => this.#lost(connection), OPEN_MS);
+      this.#channel = transport.open(convId, profile, {
+        message: (message) => {
+          if (!connection.signal.aborted) this.#receive(message, connection);
+        },
+        close: (reason) => {
+          if (!connection.signal.aborted) this.#closed(reason);
+        },
+      });
+    } catch (error) {
+      if (!connection.signal.aborted) this.#failed(asFailure(error));
+    }
+  }
+
+  #receive(message: unknown, connection: AbortController): void {
+    this.#heard(connection);
+    const frame = readFrame(message);
+    if (!frame) return;
+    if (frame.event.type === "ws.hello") {
+      const hello = readHello(frame.event.data);
+      this.#gate.arrive(held(frame));
+      if (hello.protocol !== PROTOCOL) {
+        this.#failed({
+          kind: "http",
+          message: `The server speaks version ${hello.protocol} of the chat protocol and this page version ${PROTOCOL}. Reload the page; if that does not help, update webchat-widget.`,
+        });
+        return;
+      }
+      this.#enter("buffering");
+      void this.#hydrate(hello.epoch, hello.version, connection);
+      return;
+    }
+    const item = held(frame);
+    const verdict = this.#gate.arrive(item);
+    if (verdict === "held") return;
+    if (verdict === "apply") {
+      if (this.#apply(item)) {
+        this.#gate.applied(item);
+        this.#options.changed?.();
+        return;
+      }
+      this.#gate.refused(item);
+    }
+    void this.#hydrate(this.#epoch ?? "", 0, connection);
+  }
+
+  /**
+   * Asks for what is missing until the gate opens. The screen keeps what it shows meanwhile; another epoch
+   * takes its place in one swap.
+   */
+  async #hydrate(epoch: string, atLeast: number, connection: AbortController): Promise<void> {
+    const { signal } = connection;
+    const waits = new Backoff(200, 5_000);
+    const swap = this.#epoch !== epoch;
+    if (swap) this.#gate.forget();
+    let full = swap;
+    let failure: Failure | null = null;
+    while (!signal.aborted) {
+      this.#enter("hydrating", waits.attempt > 2 ? failure : null);
+      try {
+        this.#gate.asking();
+        const done = full ? await this.#fetchAll(epoch, atLeast, signal) : await this.#fetchSince(epoch, signal);
+        if (signal.aborted) return;
+        if (done && this.#gate.covered >= atLeast) {
+          full = false;
+          this.#epoch = epoch;
+          this.#enter("replaying");
+          const outcome = this.#gate.replay((item) => this.#apply(item));
+          this.#options.changed?.();
+          if (outcome === "open") {
+            this.#backoff.reset();
+            this.#options.store.flush();
+            this.#enter("live");
+            return;
+          }
+          if (waits.attempt === 0) {
+            waits.next();
+            continue; // the first resync goes at once
+          }
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        failure = asFailure(error);
+        if (failure.kind === "login" || failure.kind === "missing") {
+          this.#failed(failure);
+          return;
+        }
+      }
+      await sleep(waits.next(), signal);
+    }
+  }
+
+  /** The newest rows of another history. Nothing is shown of it unless it belongs to the stream's epoch. */
+  async #fetchAll(epoch: string, atLeast: number, signal: AbortSignal): Promise<boolean> {
+    const { transport, convId, store, keep, pageSize = FIRST_PAGE } = this.#options;
+    const page = await transport.timeline({ convId, limit: pageSize }, signal);
+    if (signal.aborted || (page.epoch !== null && page.epoch !== epoch)) return false;
+    if (page.version < atLeast) return false;
+    store.replaceAll(readRows(page.rows), keep);
+    this.#more.value = page.more;
+    this.#gate.snapshot(page.version);
+    return true;
+  }
+
+  /** What changed since `covered`, page by page. */
+  async #fetchSince(epoch: string, signal: AbortSignal): Promise<boolean> {
+    const { transport, convId, store } = this.#options;
+    for (;;) {
+      const since = this.#gate.covered;
+      const page = await transport.timeline({ convId, since, limit: 1000 }, signal);
+      if (signal.aborted || (page.epoch !== null && page.epoch !== epoch)) return false;
+      for (const row of readRows(page.rows)) store.upsertEntity(row);
+      this.#gate.snapshot(page.version);
+      if (!page.more || page.version <= since) return true;
+    }
+  }
+
+  #apply(item: Held): boolean {
+    const { event } = item.frame;
+    if (event.type.startsWith("ws.")) return true;
+    return this.#options.registry.apply(event, this.#options.store) !== "gap";
+  }
+
+  #heard(connection: AbortController): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      this.#channel?.send({ type: "ws.ping" });
+      this.#silence = setTimeout(() => this.#lost(connection), PONG_MS);
+    }, SILENCE_MS);
+  }
+
+  #lost(connection: AbortController): void {
+    if (!connection.signal.aborted) this.#closed("lost");
+  }
+
+  #closed(reason: CloseReason): void {
+    this.#teardown();
+    if (reason === "deleted") {
+      this.#options.store.replaceAll([]);
+      this.#epoch = null;
+      this.#options.changed?.();
+      this.#enter("error", {
+        kind: "http",
+        message: "This conversation was deleted. Retry to begin a new one in its place.",
+      });
+      return;
+    }
+    this.#enter(this.#status.value.hydrated || reason !== "refused" ? "reconnecting" : "connecting");
+    const wait = reason === "slow" ? 0 : this.#backoff.next();
+    this.#later(wait, reason === "refused" || reason === "login");
+  }
+
+  #failed(failure: Failure): void {
+    this.#teardown();
+    if (failure.kind === "network") {
+      this.#enter("offline", failure);
+      this.#later(this.#backoff.next(), true);
+      return;
+    }
+    this.#enter("error", failure);
+    // someone may log in or switch the extension on in another tab: look again now and then
+    this.#later(SLOW_RETRY_MS, true);
+  }
+
+  #later(ms: number, probe: boolean): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => void this.#connect(probe), ms);
+  }
+
+  #teardown(): void {
+    clearTimeout(this.#silence);
+    clearTimeout(this.#retry);
+    this.#connection.abort();
+    this.#channel?.close();
+    this.#channel = null;
+  }
+
+  #enter(phase: Phase, failure: Failure | null = null): void {
+    const hydrated = phase === "live" || this.#status.value.hydrated;
+    this.#status.value = { phase, failure, hydrated };
+  }
+}
+
+function held(frame: SemFrame): Held {
+  return { n: frame.n, seq: frame.event.seq, frame };
+}
+
+function readRows(rows: readonly unknown[]): EntityInput[] {
+  return rows.map(readEntity).filter((row): row is EntityInput => row !== null);
+}
+
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener(
+      "abort",
+      () => {
+        clearTimeout(timer);
+        resolve();
+      },
+      { once: true },
+    );
+  });
+}
