@@ -215,21 +215,26 @@ class LabPage:
 
     def wait_ready(self) -> Self:
         self.page.wait_for_function(
-            """async name => {
-              const app = window.jupyterapp;
-              const panel = app?.shell?.currentWidget;
-              if (!panel?.context || panel.context.path !== name) return false;
+            "name => window.jupyterapp?.shell?.currentWidget?.context?.path === name",
+            arg=self.notebook.name,
+            timeout=60_000,
+        )
+        self.page.evaluate(
+            """async () => {
+              const panel = window.jupyterapp.shell.currentWidget;
               await panel.context.ready;
               await panel.sessionContext.ready;
-              return Boolean(panel.sessionContext.session?.kernel);
-            }""",
-            arg=self.notebook.name,
+            }"""
+        )
+        self.page.wait_for_function(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
             timeout=60_000,
         )
         return self
 
     def command(self, name: str, **arguments: Any) -> None:
         """Run one of JupyterLab's commands to its end."""
+        self.page.wait_for_function("name => window.jupyterapp.commands.hasCommand(name)", arg=name)
         self.page.evaluate(
             "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args); }",
             [name, arguments],

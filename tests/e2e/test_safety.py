@@ -34,7 +34,8 @@ HOSTILE = r"""
 <script>window.canary = 12</script>
 ```
 
-$\href{javascript:window.canary=13}{x}$ $$\includegraphics{{leak}/math.png}$$ $\style{background:url({leak}/tex)}{x}$
+$\href{javascript:window.canary=13}{x}$ $$\includegraphics{{leak}/math.png}$$
+$\style{background:url({leak}/tex)}{x}$
 
 The end.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -99,13 +100,13 @@ class Jupyter:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
+        """End it and all that it started, politely if it lets us."""
         if self._process is not None:
-            self.terminate()
+            with contextlib.suppress(AssertionError):
+                self._end(signal.SIGTERM, patience=5)
         for child in self._children:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-            except psutil.NoSuchProcess:
-                continue
         psutil.wait_procs(self._children, timeout=10)
         self._children.clear()
 
@@ -190,16 +191,16 @@ class Jupyter:
         except OSError:
             return False
 
-    def _end(self, signum: signal.Signals) -> None:
+    def _end(self, signum: signal.Signals, patience: float = 20) -> None:
         process, self._process = self._process, None
         assert process is not None, "not started"
         self._children += psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signum)
         try:
-            process.wait(20)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
-            raise AssertionError(f"jupyter {self.command} did not end within 20 s of {signum.name}") from None
+            raise AssertionError(f"jupyter {self.command} outlived {signum.name} by {patience} s") from None
         finally:
             Jupyter.live.remove(self)
