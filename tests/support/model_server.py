@@ -18,28 +18,17 @@ import argparse
 import asyncio
 import contextlib
 import json
-import re
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from tests.support.gate import Gate
+from tests.support.openai_protocol import Reply, Request, chunk, completion, error_body, events, words
 
 __all__ = ["Disconnect", "Gate", "ModelServer", "Reply", "Request", "words"]
 
-Fault = Literal["cut", "stall", "html", "malformed", "error_event", "keepalive"]
-
-_ERRORS: dict[int, tuple[str, str | None, str]] = {
-    400: (
-        "invalid_request_error",
-        "context_length_exceeded",
-        "This model's maximum context length is 8192 tokens.",
-    ),
-    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided: {key}."),
-    403: ("permission_error", None, "The key {key} may not use this model."),
-    404: ("invalid_request_error", "model_not_found", "The model `{model}` does not exist."),
-    429: ("rate_limit_error", "rate_limit_exceeded", "Rate limit reached. Please try again later."),
-}
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -49,106 +38,6 @@ _REASONS = {
     429: "Too Many",
 }
 _BATCH = 64
-
-
-def words(text: str) -> list[str]:
-    """Cut *text* the way a model streams it: a word with the white space that follows it."""
-    return re.findall(r"\S+\s*|\s+", text)
-
-
-class Gate:
-    """Holds a stream until the test lets it go on: ``step(n)`` for *n* chunks, ``open()`` for the rest."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._permits = 0
-        self._open = False
-        self._held = False
-        self._wake: Callable[[], None] | None = None
-
-    def step(self, count: int = 1) -> None:
-        with self._changed:
-            self._permits += count
-            self._notify()
-
-    def open(self) -> None:
-        with self._changed:
-            self._open = True
-            self._notify()
-
-    def wait_held(self, timeout: float = 30) -> None:
-        """Return when a stream stands before the gate with all its permitted chunks sent."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._held and not self._permits, timeout):
-                raise TimeoutError("no stream came to the gate")
-
-    async def _pass(self) -> None:
-        loop, event = asyncio.get_running_loop(), asyncio.Event()
-        while True:
-            with self._changed:
-                if self._open or self._permits:
-                    self._permits = max(0, self._permits - 1)
-                    self._held = False
-                    return
-                event.clear()
-                self._wake = lambda: loop.call_soon_threadsafe(event.set)
-                self._held = True
-                self._changed.notify_all()
-            try:
-                await event.wait()
-            finally:
-                self._wake = None
-
-    def _notify(self) -> None:
-        if self._wake is not None:
-            with contextlib.suppress(RuntimeError):  # the server's loop is gone
-                self._wake()
-        self._changed.notify_all()
-
-
-@dataclass
-class Reply:
-    """What the model answers to one request.
-
-    ``after`` is the number of chunks that leave before a fault (default: half of them). ``keepalive`` puts a
-    comment line before each chunk; with ``after`` it sends nothing but comments from there on.
-    ``finish_reason=None`` ends the stream in good order but without one, which is no success.
-    """
-
-    text: str = ""
-    chunks: Sequence[str] | None = None
-    delay: float = 0.0
-    tool_calls: Sequence[Mapping[str, Any]] = ()
-    reasoning: str = ""
-    finish_reason: str | None = "stop"
-    usage: Mapping[str, Any] | None = None
-    status: int = 200
-    message: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    fault: Fault | None = None
-    after: int | None = None
-    hold: Gate | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request as it arrived; ``headers`` have lower-case names."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: dict[str, Any]
-
-    @property
-    def prompt(self) -> str:
-        """The text of the last user message."""
-        for message in reversed(self.body.get("messages") or []):
-            if message.get("role") == "user":
-                content = message.get("content") or ""
-                if isinstance(content, str):
-                    return content
-                return "".join(part.get("text", "") for part in content if isinstance(part, dict))
-        return ""
 
 
 @dataclass(frozen=True)
@@ -311,14 +200,14 @@ class ModelServer:
         if reply is None:
             reply = Reply(status=404, message=f"Unknown request URL: {request.path}")
         if reply.status != 200:
-            await _send(writer, reply.status, _error_body(reply, request, key), headers=reply.headers)
+            await _send(writer, reply.status, error_body(reply, request, key), headers=reply.headers)
             return b""
         if reply.fault == "html":
             page = b"<!doctype html><html><body><h1>Sign in to the proxy</h1></body></html>"
             await _send(writer, 200, page, content_type="text/html")
             return b""
         if not request.body.get("stream"):
-            await _send(writer, 200, json.dumps(_completion(reply, request)).encode(), headers=reply.headers)
+            await _send(writer, 200, json.dumps(completion(reply, request)).encode(), headers=reply.headers)
             return b""
         return await self._stream(reply, request, reader, writer)
 
@@ -358,13 +247,13 @@ class ModelServer:
 
 async def _paced(reply: Reply, request: Request) -> AsyncIterator[tuple[bytes, int]]:
     """The events of *reply* as bytes for the socket, at its pace and with its fault; and how many chunks."""
-    opening, body, closing = _events(reply, request)
+    opening, body, closing = events(reply, request)
     fault_at: int | None = None
     if reply.fault in ("cut", "stall", "malformed", "error_event"):
         fault_at = len(body) // 2 if reply.after is None else reply.after
     elif reply.fault == "keepalive":
         fault_at = reply.after
-    comment = _chunk(b": keep-alive\n\n") if reply.fault == "keepalive" else b""
+    comment = chunk(b": keep-alive\n\n") if reply.fault == "keepalive" else b""
     yield opening, 0
     slow = reply.delay > 0 or reply.hold is not None
     due: list[bytes] = []
@@ -376,7 +265,7 @@ async def _paced(reply: Reply, request: Request) -> AsyncIterator[tuple[bytes, i
                 due.clear()
             continue
         if reply.hold is not None:
-            await reply.hold._pass()
+            await reply.hold.wait_open()
         if reply.delay > 0:
             await asyncio.sleep(reply.delay)
         yield comment + event, 1
@@ -384,7 +273,7 @@ async def _paced(reply: Reply, request: Request) -> AsyncIterator[tuple[bytes, i
         yield b"".join(due), len(due)
     if reply.hold is not None and (fault_at is not None or closing):
         await (
-            reply.hold._pass()
+            reply.hold.wait_open()
         )  # the end is a step of its own, so that a test can look at the whole text streaming
     if fault_at is None:
         yield closing, 0
@@ -395,81 +284,10 @@ async def _paced(reply: Reply, request: Request) -> AsyncIterator[tuple[bytes, i
             yield comment, 0
             await asyncio.sleep(0.05)
     elif reply.fault == "malformed":
-        yield _chunk(b'data: {"choices": [{"delta": {"content": "half\n\n') + b"0\r\n\r\n", 0
+        yield chunk(b'data: {"choices": [{"delta": {"content": "half\n\n') + b"0\r\n\r\n", 0
     elif reply.fault == "error_event":
         error = {"message": reply.message or "The server had an error.", "type": "server_error", "code": None}
-        yield _chunk(b"data: " + json.dumps({"error": error}).encode() + b"\n\n") + b"0\r\n\r\n", 0
-
-
-def _events(reply: Reply, request: Request) -> tuple[bytes, list[bytes], bytes]:
-    """Opening, one entry per chunk, closing: each already framed for a chunked response."""
-    frame = {"id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 0, "model": _model(request)}
-
-    def event(delta: Mapping[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:
-        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
-        return _chunk(b"data: " + json.dumps({**frame, "choices": choices, **more}).encode() + b"\n\n")
-
-    body = [event({"reasoning_content": part}) for part in words(reply.reasoning)]
-    body += [event({"content": part}) for part in _content(reply)]
-    for index, call in enumerate(_tool_calls(reply)):
-        first = {**call, "index": index, "function": {"name": call["function"]["name"], "arguments": ""}}
-        body.append(event({"tool_calls": [first]}))
-        arguments = call["function"]["arguments"]
-        for start in range(0, len(arguments), 8):
-            piece = {"index": index, "function": {"arguments": arguments[start : start + 8]}}
-            body.append(event({"tool_calls": [piece]}))
-    closing = b""
-    finish = _finish(reply)
-    if finish is not None:
-        closing += event({}, finish)
-    if reply.usage is not None or (request.body.get("stream_options") or {}).get("include_usage"):
-        closing += event(None, usage=_usage(reply))
-    closing += (_chunk(b"data: [DONE]\n\n") if finish is not None else b"") + b"0\r\n\r\n"
-    return event({"role": "assistant", "content": ""}), body, closing
-
-
-def _completion(reply: Reply, request: Request) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(_content(reply)) or None}
-    if reply.reasoning:
-        message["reasoning_content"] = reply.reasoning
-    if reply.tool_calls:
-        message["tool_calls"] = _tool_calls(reply)
-    choice = {"index": 0, "message": message, "finish_reason": _finish(reply)}
-    head = {"id": "chatcmpl-test", "object": "chat.completion", "created": 0, "model": _model(request)}
-    return {**head, "choices": [choice], "usage": _usage(reply)}
-
-
-def _content(reply: Reply) -> Sequence[str]:
-    return words(reply.text) if reply.chunks is None else reply.chunks
-
-
-def _tool_calls(reply: Reply) -> list[dict[str, Any]]:
-    calls = []
-    for index, call in enumerate(reply.tool_calls):
-        given = call.get("arguments", {})
-        arguments = given if isinstance(given, str) else json.dumps(given)
-        function = {"name": call["name"], "arguments": arguments}
-        calls.append({"id": call.get("id", f"call_{index}"), "type": "function", "function": function})
-    return calls
-
-
-def _finish(reply: Reply) -> str | None:
-    return "tool_calls" if reply.tool_calls and reply.finish_reason == "stop" else reply.finish_reason
-
-
-def _usage(reply: Reply) -> Mapping[str, Any]:
-    count = len(_content(reply))
-    return reply.usage or {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
-
-
-def _model(request: Request) -> str:
-    return str(request.body.get("model", "test-model"))
-
-
-def _error_body(reply: Reply, request: Request, key: str) -> bytes:
-    kind, code, text = _ERRORS.get(reply.status, ("server_error", None, "The server had an error."))
-    message = reply.message or text.format(key=key, model=_model(request))
-    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
+        yield chunk(b"data: " + json.dumps({"error": error}).encode() + b"\n\n") + b"0\r\n\r\n", 0
 
 
 async def _read_request(reader: asyncio.StreamReader, early: bytes) -> Request | None:
@@ -501,10 +319,6 @@ def _head(status: int, content_type: str, headers: Mapping[str, str]) -> bytes:
     lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}", f"Content-Type: {content_type}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def main() -> None:
