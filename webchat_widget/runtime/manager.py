@@ -24,6 +24,11 @@ class ConversationManager:
     def __len__(self) -> int:
         return len(self._live)
 
+    @property
+    def busy(self) -> int:
+        """How many conversations have a run under way or waiting."""
+        return sum(conversation.busy for conversation in self._live.values())
+
     def live(self, conv_id: str) -> Conversation | None:
         """The conversation where it is in memory."""
         return self._live.get(conv_id)

@@ -158,6 +158,11 @@ class ChatService:
             "capabilities": [],
         }
 
+    @property
+    def busy(self) -> int:
+        """How many conversations have a run under way or waiting."""
+        return self._manager.busy
+
     async def close(self) -> None:
         """End runs as interrupted, store everything, close readers, the engine and the store."""
         if self._closing:

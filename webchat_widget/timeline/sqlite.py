@@ -1,7 +1,7 @@
 """The store in one SQLite file: WAL, fsync on commit, one connection on one thread.
 
 Whatever waits when the thread comes round is committed in one transaction, so that a burst costs one fsync.
-A single connection also keeps clear of the WAL-reset bug of SQLite 3.7.0 to 3.51.2, which needs two.
+The file is locked for as long as it is open. A single connection also keeps clear of the WAL-reset bug of SQLite 3.7.0 to 3.51.2, which needs two.
 """
 
 from __future__ import annotations
@@ -154,8 +154,11 @@ class SQLiteStore:
             # SQLite gives its -wal and -shm files the mode of the database itself.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             path.chmod(0o600)
-        db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
+        db = sqlite3.connect(self.path, isolation_level=None, timeout=2)
         try:
+            # One owner per file: a second process would close the first one's runs as interrupted. The lock
+            # ends with the process that holds it, however that ends.
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             migrate(db)
@@ -186,6 +189,12 @@ class SQLiteStore:
     def _unavailable(self, error: Exception) -> WebChatError:
         if isinstance(error, WebChatError):
             return error
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            return StoreUnavailable(
+                f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file of "
+                "its own with --timeline-db.",
+                code="store_in_use",
+            )
         return StoreUnavailable(f"The timeline can't be read or written ({self.path}: {error}).")
 
 

@@ -1,0 +1,165 @@
+"""The routes below `{base_url}webchat/` (rest-api.yml): parse, ask, answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.extension.handler import ExtensionHandlerJinjaMixin, ExtensionHandlerMixin
+from tornado import web
+
+from webchat_widget.requests import (
+    check_conv_id,
+    parse_chat,
+    parse_settings,
+    parse_stop,
+    parse_timeline_query,
+)
+
+from .base import BodyHandler, WebChatHandler
+from .websocket import SemSocketHandler
+
+__all__ = ["ROUTES"]
+
+
+class ChatHandler(BodyHandler):
+    """POST /chat, POST /chat/{profile}"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:chat")
+    async def post(self, profile: str | None = None) -> None:
+        """Take a prompt."""
+        request = parse_chat(
+            self.body(),
+            profile=profile or "default",
+            header_key=self.request.headers.get("Idempotency-Key"),
+        )
+        reply = await self.service.chat(request, self.owner)
+        if reply.replayed:
+            self.set_header("Idempotency-Replayed", "true")
+        self.answer(reply.body, reply.status)
+
+
+class TimelineHandler(WebChatHandler):
+    """GET /timeline"""
+
+    @web.authenticated
+    @authorized(action="read", resource="webchat:timeline")
+    async def get(self) -> None:
+        """The rows of a conversation."""
+        names = ("conv_id", "since_version", "limit", "before")
+        query = parse_timeline_query(*(self.argument(name) for name in names))
+        page, epoch = await self.service.timeline(query)
+        self.set_header("X-Timeline-Version", str(page.version))
+        self.set_header("X-Timeline-Epoch", epoch)
+        self.set_header("X-Timeline-More", "true" if page.more else "false")
+        self.answer(page.entities)
+
+
+class StopHandler(BodyHandler):
+    """POST /conversations/{conv_id}/stop"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:stop")
+    async def post(self, conv_id: str) -> None:
+        """End a run."""
+        check_conv_id(conv_id)
+        await self.service.stop(conv_id, parse_stop(self.body()))
+        self.answer({"status": "stopped", "conv_id": conv_id})
+
+
+class SettingsHandler(BodyHandler):
+    """PUT /conversations/{conv_id}/settings"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:settings")
+    async def put(self, conv_id: str) -> None:
+        """What later runs of a conversation begin with."""
+        check_conv_id(conv_id)
+        settings = parse_settings(self.body())
+        await self.service.configure(conv_id, settings)
+        self.answer(msgspec.to_builtins(settings))
+
+
+class ConversationsHandler(WebChatHandler):
+    """GET /conversations"""
+
+    @web.authenticated
+    @authorized(action="read", resource="webchat:conversations")
+    async def get(self) -> None:
+        """All conversations, newest first."""
+        self.answer(await self.service.conversations(self.argument("q") or ""))
+
+
+class HealthHandler(WebChatHandler):
+    """GET /health"""
+
+    @web.authenticated
+    @authorized(action="read", resource="webchat:health")
+    async def get(self) -> None:
+        """That this is a chat server, and who answers in it."""
+        self.answer(self.service.health())
+
+
+class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):  # type: ignore[misc]
+    """GET /: the widget as a page"""
+
+    @web.authenticated
+    @authorized(action="read", resource="webchat:page")
+    async def get(self) -> None:
+        """The page. Its conversation is in its URL; the page itself reads it."""
+        conv_id = self.get_query_argument("conv_id", None)
+        if conv_id is not None:
+            check_conv_id(conv_id)
+        _ = self.xsrf_token  # makes the cookie that the page's POSTs need
+        self.set_header("Cache-Control", "no-store")
+        html = self.render_template("webchat.html", config={"baseUrl": self.base_url}, static=self._static)
+        self.finish(html)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """A bad conv_id is the visitor's, not ours."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        super().write_error(getattr(error, "status", status_code), **kwargs)
+
+    @property
+    def content_security_policy(self) -> str:
+        """This page shares its origin with kernels: it may run its own files and nothing else."""
+        inherited = super().content_security_policy
+        own = (
+            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; "
+            "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'"
+        )
+        return f"{inherited}; {own}"
+
+    def _static(self, name: str) -> str:
+        url: str = self.static_url(name)
+        return url
+
+
+class SlashHandler(JupyterHandler):  # type: ignore[misc]
+    """GET /webchat: the page's address without its slash"""
+
+    @web.authenticated
+    @authorized(action="read", resource="webchat:page")
+    def get(self) -> None:
+        """Go to the page."""
+        query = f"?{self.request.query}" if self.request.query else ""
+        self.redirect(f"{self.base_url}webchat/{query}")
+
+
+_ID = r"([^/]+)"
+
+ROUTES: list[tuple[Any, ...]] = [
+    (r"webchat", SlashHandler),
+    (r"webchat/", PageHandler),
+    (r"webchat/health", HealthHandler),
+    (r"webchat/chat", ChatHandler),
+    (rf"webchat/chat/{_ID}", ChatHandler),
+    (r"webchat/timeline", TimelineHandler),
+    (r"webchat/ws", SemSocketHandler),
+    (r"webchat/conversations", ConversationsHandler),
+    (rf"webchat/conversations/{_ID}/stop", StopHandler),
+    (rf"webchat/conversations/{_ID}/settings", SettingsHandler),
+]
