@@ -25,7 +25,8 @@ class Profile(Struct, frozen=True, kw_only=True):
         model = overrides.model
         if model is not None and not any(fnmatchcase(model, pattern) for pattern in self.models):
             raise NotAllowed(
-                f"The model {model[:100]!r} is not one of those that c.WebChat.models allows.", field="overrides.model"
+                f"The model {model[:100]!r} is not one of those that c.WebChat.models allows.",
+                field="overrides.model",
             )
         for tool in overrides.tools or ():
             if tool not in self.tools:

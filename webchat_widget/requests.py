@@ -52,7 +52,9 @@ class Overrides(Struct, frozen=True, omit_defaults=True):
     def over(self, base: Overrides) -> Overrides:
         """These, and `base` where these say nothing."""
         names = self.__struct_fields__
-        return Overrides(**{n: mine if (mine := getattr(self, n)) is not None else getattr(base, n) for n in names})
+        return Overrides(
+            **{n: mine if (mine := getattr(self, n)) is not None else getattr(base, n) for n in names}
+        )
 
 
 class ChatRequest(Struct, frozen=True):
@@ -174,7 +176,9 @@ def _parse_overrides(data: Any) -> Overrides:
     try:
         return msgspec.convert(data, Overrides, strict=True)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"'overrides' is malformed: {error}.", code="bad_overrides", field="overrides") from None
+        raise BadRequest(
+            f"'overrides' is malformed: {error}.", code="bad_overrides", field="overrides"
+        ) from None
 
 
 def parse_settings(body: bytes) -> Overrides:
@@ -213,5 +217,7 @@ def _integer(name: str, text: str | None, low: int, high: int) -> int | None:
     if text is None:
         return None
     if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
-        raise BadRequest(f"{name} must be a plain integer from {low} to {high}.", code="bad_query", field=name)
+        raise BadRequest(
+            f"{name} must be a plain integer from {low} to {high}.", code="bad_query", field=name
+        )
     return int(text)

@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec import Struct
 
-
 __all__ = ["Message", "ToolCall", "ToolSchema", "Turn"]
 
 

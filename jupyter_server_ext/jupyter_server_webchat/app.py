@@ -38,7 +38,7 @@ _ADVISED = {"jupyter_server": (2, 21), "tornado": (6, 5, 3)}
 """Older versions work, but security advisories ask for these (SECURITY.md)."""
 
 
-class WebChat(ExtensionAppJinjaMixin, ExtensionApp):  # type: ignore[misc]
+class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
     """A chat with a model, for notebooks and as a page of its own."""
 
     name = "jupyter_server_webchat"
@@ -51,12 +51,12 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):  # type: ignore[misc]
     engine = Enum(
         ("auto", "openai", "demo"),
         "auto",
-        help="Who answers. auto: a model where OPENAI_API_KEY, OPENAI_BASE_URL or base_url names one, else the "
-        "embedded demo.",
+        help="Who answers. auto: a model where OPENAI_API_KEY, OPENAI_BASE_URL or base_url names one, else "
+        "the embedded demo.",
     ).tag(config=True)
     model = Unicode(
-        help="The model that answers. Default: WEBCHAT_MODEL; else, where only base_url is given, the first that "
-        "the server lists."
+        help="The model that answers. Default: WEBCHAT_MODEL; else, where only base_url is given, the first "
+        "that the server lists."
     ).tag(config=True)
     base_url = Unicode(
         help="Address of a server that speaks the OpenAI protocol, say http://localhost:11434/v1. Default: "
@@ -72,8 +72,8 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):  # type: ignore[misc]
     ).tag(config=True)
     strip_key = Bool(
         True,
-        help="Take OPENAI_API_KEY out of the environment that kernels inherit. It still is in the memory of this "
-        "process, which kernels of the same user may read.",
+        help="Take OPENAI_API_KEY out of the environment that kernels inherit. It still is in the memory of "
+        "this process, which kernels of the same user may read.",
     ).tag(config=True)
     demo_delay = Float(0.03, help="Seconds between two pieces of text of the demo engine.").tag(config=True)
     model_timeout = Float(60.0, help="Seconds that the model server may be silent.").tag(config=True)
@@ -220,7 +220,7 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):  # type: ignore[misc]
 
 def main(argv: Any = None) -> None:
     """`jupyter webchat`: a Jupyter server that opens on the chat."""
-    WebChat.launch_instance(argv)
+    WebChat.launch_instance(argv)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

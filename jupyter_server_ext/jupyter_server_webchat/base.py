@@ -29,7 +29,7 @@ def error_body(status: int, error: BaseException | None) -> dict[str, Any]:
     return body
 
 
-class WebChatHandler(ExtensionHandlerMixin, APIHandler):  # type: ignore[misc]
+class WebChatHandler(ExtensionHandlerMixin, APIHandler):
     """Parses, asks the service, answers."""
 
     @property

@@ -103,7 +103,7 @@ class HealthHandler(WebChatHandler):
         self.answer(self.service.health())
 
 
-class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):  # type: ignore[misc]
+class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
     """GET /: the widget as a page"""
 
     @web.authenticated
@@ -138,7 +138,7 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         return url
 
 
-class SlashHandler(JupyterHandler):  # type: ignore[misc]
+class SlashHandler(JupyterHandler):
     """GET /webchat: the page's address without its slash"""
 
     @web.authenticated

@@ -22,7 +22,7 @@ from .base import error_body
 __all__ = ["SemSocketHandler"]
 
 
-class SemSocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):  # type: ignore[misc]
+class SemSocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
     """One reader of one conversation. Everything that can be refused is refused before the upgrade."""
 
     auth_resource = "webchat:ws"
@@ -32,7 +32,7 @@ class SemSocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):  # typ
         """JupyterHandler's make no sense on a socket."""
 
     @ws_authenticated
-    async def get(self) -> None:  # type: ignore[override]
+    async def get(self) -> None:
         """Check everything, then upgrade."""
         user = self.current_user
         allowed = await ensure_async(self.authorizer.is_authorized(self, user, "read", "webchat:ws"))
@@ -47,7 +47,7 @@ class SemSocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):  # typ
         await self._service.check_reader(self._conv_id, self._profile)
         await super().get()
 
-    async def open(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    async def open(self, *args: Any, **kwargs: Any) -> None:
         """Join the conversation: `ws.hello` is the first frame."""
         super().open(*args, **kwargs)
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from ..events import EngineEvent
-from ..turns import Turn
+from webchat_widget.events import EngineEvent
+from webchat_widget.turns import Turn
 
 __all__ = ["Engine"]
 

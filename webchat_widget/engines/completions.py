@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..errors import EngineError
-from ..events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
-from ..turns import Message, ToolSchema, Turn
-from ..typing import JSONObject, Usage
+from webchat_widget.errors import EngineError
+from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
+from webchat_widget.turns import Message, ToolSchema, Turn
+from webchat_widget.typing import JSONObject, Usage
 
 __all__ = ["Answer", "check_content_type", "request"]
 

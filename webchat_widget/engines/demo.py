@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import AsyncIterator
 
-from ..events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
-from ..turns import Message, Turn
+from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
+from webchat_widget.turns import Message, Turn
 
 __all__ = ["DemoEngine"]
 
@@ -134,7 +134,7 @@ def _arithmetic(prompt: str) -> str | None:
     if found is None:
         return None
     text = re.sub(r"(?<=\d),(?=\d{3})", "", found[0])
-    return text.translate(str.maketrans({"×": "*", "÷": "/", "^": "**"})).strip()
+    return text.replace("×", "*").replace("÷", "/").replace("^", "**").strip()
 
 
 def _thoughts(prompt: str, expression: str | None) -> str:

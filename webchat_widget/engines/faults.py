@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from ..errors import EngineError
+from webchat_widget.errors import EngineError
 
 __all__ = ["Faults", "host_of"]
 
@@ -46,7 +46,8 @@ class Faults:
         names = _names(error)
         if "TimeoutException" in names or "APITimeoutError" in names:
             return EngineError(
-                f"The model server at {self._host} sent nothing for {self._timeout:g} s. What came before is kept.",
+                f"The model server at {self._host} sent nothing for {self._timeout:g} s. What came before "
+                "is kept.",
                 code="interrupted",
                 retryable=True,
             )
@@ -99,7 +100,9 @@ class Faults:
             return self._error("model_server_error", f"failed with status {status}. Try again", True)
         if isinstance(status, int):
             return self._error(
-                "model_refused_request", f"refused the request for {self._model!r} with status {status}", False
+                "model_refused_request",
+                f"refused the request for {self._model!r} with status {status}",
+                False,
             )
         if "OpenAIError" in names:
             return self._error("protocol_error", "sent an answer that is not the OpenAI protocol", True)

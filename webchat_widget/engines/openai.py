@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import Any
 
-from ..errors import EngineError
-from ..events import EngineEvent
-from ..turns import Turn
+from webchat_widget.errors import EngineError
+from webchat_widget.events import EngineEvent
+from webchat_widget.turns import Turn
+
 from .completions import Answer, check_content_type, request
 from .faults import Faults, host_of
 from .sse import EventReader

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
-from ..events import EngineEvent, Finish, TextChunk
-from ..turns import Turn
+from webchat_widget.events import EngineEvent, Finish, TextChunk
+from webchat_widget.turns import Turn
 
 __all__ = ["ScriptedEngine"]
 

@@ -22,8 +22,8 @@ from urllib.parse import quote, urlencode
 from jupyter_core.paths import jupyter_runtime_dir
 from msgspec import Struct
 
-from ..errors import ServerUnavailable, WebChatError
-from ..typing import Entity, JSONObject
+from webchat_widget.errors import ServerUnavailable, WebChatError
+from webchat_widget.typing import Entity, JSONObject
 
 __all__ = ["RemoteChat", "RemoteRun", "Server", "find_server"]
 
@@ -60,8 +60,8 @@ def find_server() -> Server:
     token = token or os.environ.get("JUPYTERHUB_API_TOKEN", "")
     if info.get("password") and not token:
         raise ServerUnavailable(
-            "This Jupyter server wants a password, which a kernel does not have: chat in the widget, or start "
-            "the server with a token to chat from Python too.",
+            "This Jupyter server wants a password, which a kernel does not have: chat in the widget, or "
+            "start the server with a token to chat from Python too.",
             code="no_credential",
         )
     return Server(url if url.endswith("/") else f"{url}/", token)
@@ -149,8 +149,8 @@ def _refusal(error: urllib.error.HTTPError) -> WebChatError:
 
 def _no_access() -> ServerUnavailable:
     return ServerUnavailable(
-        "The Jupyter server does not let this kernel in. Restart the kernel after a restart of the server; chat "
-        "in the widget until then.",
+        "The Jupyter server does not let this kernel in. Restart the kernel after a restart of the server; "
+        "chat in the widget until then.",
         code="no_credential",
     )
 
@@ -218,9 +218,11 @@ class RemoteRun:
 
     async def _wait(self) -> RemoteRun:
         polls = self._polls(None)
-        while (pause := await asyncio.to_thread(next, polls, None)) is not None:
+        while True:
+            pause = await asyncio.to_thread(next, polls, None)
+            if pause is None:
+                return self
             await asyncio.sleep(pause)
-        return self
 
     def _polls(self, timeout: float | None) -> Iterator[float]:
         """Ask until the run has ended; between two questions, yield how long to pause."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from ..typing import Entity, JSONObject
+from webchat_widget.typing import Entity, JSONObject
 
 __all__ = ["transcript"]
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 from traitlets import Unicode
 
-from ..errors import NotAllowed, ServerUnavailable
-from ..requests import check_conv_id
-from ..typing import Entity
+from webchat_widget.errors import NotAllowed, ServerUnavailable
+from webchat_widget.requests import check_conv_id
+from webchat_widget.typing import Entity
+
 from .remote import RemoteChat, RemoteRun, find_server
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ def _built(name: str) -> str:
         return (_STATIC / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ImportError(
-            f"webchat_widget/static/{name} is missing: the front-end was not built. In a clone of the repository, "
-            "`pip install -e .` builds it (with Node 20)."
+            f"webchat_widget/static/{name} is missing: the front-end was not built. In a clone of the "
+            "repository, `pip install -e .` builds it (with Node 20)."
         ) from None
 
 
-class ChatWidget(anywidget.AnyWidget):  # type: ignore[misc]
+class ChatWidget(anywidget.AnyWidget):
     """A chat with a model, in the cell that displays it.
 
     Without `conv_id` it shows its notebook's own conversation, whenever it is run again; `new=True` starts
@@ -73,7 +74,9 @@ class ChatWidget(anywidget.AnyWidget):  # type: ignore[misc]
         tools: Sequence[Callable[..., Any]] = (),
     ) -> None:
         if conv_id is not None and new:
-            raise ValueError("conv_id names a conversation and new=True asks for another: give one of the two.")
+            raise ValueError(
+                "conv_id names a conversation and new=True asks for another: give one of the two."
+            )
         _check_server_only(where, store, engine, tools)
         self._written = conv_id
         self._settings = {
@@ -127,7 +130,7 @@ class ChatWidget(anywidget.AnyWidget):  # type: ignore[misc]
 
         from .transcript import transcript
 
-        return Markdown(transcript(self.entities))
+        return Markdown(transcript(self.entities))  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
         return "ChatWidget()" if self._written is None else f"ChatWidget({self._written!r})"
@@ -152,8 +155,8 @@ def _check_server_only(where: str, store: Any, engine: Any, tools: Sequence[Any]
     for name, given in asked.items():
         if given:
             raise NotAllowed(
-                f"{name} needs a chat that runs in the kernel, which this version does not have yet: the chat "
-                "runs in the Jupyter server.",
+                f"{name} needs a chat that runs in the kernel, which this version does not have yet: the "
+                "chat runs in the Jupyter server.",
                 code="not_supported",
                 field=name,
             )

@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..errors import EngineError, QueueFull, ShuttingDown, WebChatError
-from ..events import ErrorRaised, LogWritten, RunChanged, RunEvent, Upserted
-from ..requests import ChatRequest, Overrides
-from ..timeline.store import KeyRecord, Loaded, PendingRun
-from ..tools.loop import ToolLoop
-from ..turns import Message
+from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, WebChatError
+from webchat_widget.events import ErrorRaised, Finish, LogWritten, RunChanged, RunEvent, Upserted
+from webchat_widget.requests import ChatRequest, Overrides
+from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
+from webchat_widget.tools.loop import ToolLoop
+from webchat_widget.turns import Message
+
 from .coordinator import StreamCoordinator
 from .environment import Environment
 from .pool import RESTARTING, ConnectionPool
@@ -109,9 +110,7 @@ class Conversation:
 
     # -- prompts -------------------------------------------------------------------------------------
 
-    async def accept(
-        self, request: ChatRequest, key_for: Callable[[Accepted], KeyRecord | None]
-    ) -> Accepted:
+    async def accept(self, request: ChatRequest, key_for: Callable[[Accepted], KeyRecord | None]) -> Accepted:
         """Take a prompt: done when it, its place in the queue and its key are on disk.
 
         Raises QueueFull, StoreUnavailable, ShuttingDown.
@@ -208,7 +207,9 @@ class Conversation:
 
     async def _run(self, run: Run) -> None:
         loop: ToolLoop | None = None
-        status, failure, finish = "complete", None, None
+        status = "complete"
+        failure: WebChatError | None = None
+        finish: Finish | None = None
         try:
             await run.accepted.wait()
             if run.dropped:
@@ -237,15 +238,16 @@ class Conversation:
             self._env.log.exception("webchat: run %s failed", run.id)
             status = "error"
             failure = WebChatError(
-                "Something went wrong inside the chat; the log of the server says what.", code="internal_error"
+                "Something went wrong inside the chat; the log of the server says what.",
+                code="internal_error",
             )
         events = [] if run.announced else self._announcement(run)
         events += loop.close(status, finish) if loop else []
         produced = loop.produced if loop else []
         spoke = loop is not None and loop.has_text
-        error = _error(run.id, status, failure, spoke)
-        if error is not None:
-            events.append(error)
+        fault = _error(run.id, status, failure, spoke)
+        if fault is not None:
+            events.append(fault)
         elif status == "complete" and not spoke:
             events.append(_nothing_said(run.id))
         ended = RunChanged(
@@ -253,7 +255,7 @@ class Conversation:
             status=_RUN_STATUS[status],
             usage=loop.usage if loop else None,
             stop_reason=finish.reason if finish else status,
-            error=error.message if error and status != "stopped" else None,
+            error=fault.message if fault and status != "stopped" else None,
         )
         turn = (Message("user", run.request.prompt), *produced)
         self._memory += turn
@@ -337,9 +339,7 @@ def _error(run_id: str, status: str, failure: WebChatError | None, spoke: bool) 
                 retryable=True,
             )
         case "refused":
-            return ErrorRaised(
-                id=id, message="The model refused to answer.", code="refused", retryable=False
-            )
+            return ErrorRaised(id=id, message="The model refused to answer.", code="refused", retryable=False)
         case "truncated":
             return ErrorRaised(
                 id=id,

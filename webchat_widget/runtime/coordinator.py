@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..events import RunEvent, TextDelta
-from ..sem.frames import Delta, Frame
-from ..sem.translator import translate
-from ..timeline.entities import Row
-from ..timeline.projector import Projector
-from ..timeline.store import Batch, TimelineStore
+from webchat_widget.events import RunEvent, TextDelta
+from webchat_widget.sem.frames import Delta, Frame
+from webchat_widget.sem.translator import translate
+from webchat_widget.timeline.entities import Row
+from webchat_widget.timeline.projector import Projector
+from webchat_widget.timeline.store import Batch, TimelineStore
 
 __all__ = ["StreamCoordinator"]
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
-from ..engines.base import Engine
-from ..profiles import Profiles
-from ..timeline.store import TimelineStore
-from ..tools.loop import Limits
-from ..tools.registry import ToolRegistry
+from webchat_widget.engines.base import Engine
+from webchat_widget.profiles import Profiles
+from webchat_widget.timeline.store import TimelineStore
+from webchat_widget.tools.loop import Limits
+from webchat_widget.tools.registry import ToolRegistry
+
 from .pool import PoolSettings
 
 __all__ = ["Environment", "RuntimeSettings", "unix_ms"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ..errors import WebChatError
+from webchat_widget.errors import WebChatError
+
 from .conversation import Conversation
 from .environment import Environment
 

@@ -1,7 +1,7 @@
 """Readers of one conversation: each has an outbox of its own, so that nobody waits for a slow one.
 
-docs/contract.md, 7: an outbox is emptied at most 60 times a second and merges what waits, so a slow reader gets
-fewer, larger frames, and what it costs is bounded by the text.
+docs/contract.md, 7: an outbox is emptied at most 60 times a second and merges what waits, so a slow reader
+gets fewer, larger frames, and what it costs is bounded by the text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from ..sem.frames import Control, Delta, Frame, envelope
+from webchat_widget.sem.frames import Control, Delta, Frame, envelope
 
 __all__ = ["Connection", "ConnectionPool", "PoolSettings", "Reader"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..events import CallDone, CallResult, ErrorRaised, RunChanged, RunEvent, TextEnded
-from ..timeline.entities import is_terminal
-from ..timeline.projector import Projector
-from ..turns import Message
+from webchat_widget.events import CallDone, CallResult, ErrorRaised, RunChanged, RunEvent, TextEnded
+from webchat_widget.timeline.entities import is_terminal
+from webchat_widget.timeline.projector import Projector
+from webchat_widget.turns import Message
 
 __all__ = ["closing_events"]
 
@@ -26,9 +26,7 @@ def closing_events(run_id: str, prompt: str, timeline: Projector) -> tuple[list[
             events.append(TextEnded(id=row["id"], role=props["role"], status="interrupted"))
         elif row["kind"] == "tool_call" and not is_terminal(row):
             events += [
-                CallResult(
-                    call_id=row["id"], result="This tool call was interrupted.", error="interrupted"
-                ),
+                CallResult(call_id=row["id"], result="This tool call was interrupted.", error="interrupted"),
                 CallDone(id=row["id"], status="cancelled", duration_ms=0),
             ]
     if not any(said) and f"{run_id}:error" not in timeline:

@@ -9,14 +9,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..errors import KeyReused, QueueFull, ShuttingDown
-from ..requests import ChatRequest, Overrides, TimelineQuery
-from ..sem.frames import PROTOCOL, Control
-from ..timeline.entities import entity
-from ..timeline.pages import Page, page
-from ..timeline.sqlite import KEY_LIFETIME_MS
-from ..timeline.store import KeyRecord, Summary
-from ..typing import JSONObject
+from webchat_widget.errors import KeyReused, QueueFull, ShuttingDown
+from webchat_widget.requests import ChatRequest, Overrides, TimelineQuery
+from webchat_widget.sem.frames import PROTOCOL, Control
+from webchat_widget.timeline.entities import entity
+from webchat_widget.timeline.pages import Page, page
+from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS
+from webchat_widget.timeline.store import KeyRecord, Summary
+from webchat_widget.typing import JSONObject
+
 from .conversation import Accepted
 from .environment import Environment
 from .manager import ConversationManager
@@ -59,7 +60,8 @@ class ChatService:
     async def chat(self, request: ChatRequest, user: str = "") -> Reply:
         """Take a prompt. Done when it is on disk.
 
-        Raises NotFound (profile), NotAllowed (override), KeyReused, QueueFull, StoreUnavailable, ShuttingDown.
+        Raises NotFound (profile), NotAllowed (override), KeyReused, QueueFull, StoreUnavailable and
+        ShuttingDown.
         """
         if self._closing:
             raise ShuttingDown("The chat is shutting down. Try again in a moment.")
@@ -80,7 +82,7 @@ class ChatService:
         return Reply(first.status, first.body, replayed=True)
 
     async def timeline(self, query: TimelineQuery) -> tuple[Page, str]:
-        """The rows that `query` asks for, and the epoch. Changes nothing; an unknown conversation is empty."""
+        """The rows that `query` asks for, and the epoch. Changes nothing; unknown conversations are empty."""
         await self.start()
         live = self._manager.live(query.conv_id)
         if live is not None:

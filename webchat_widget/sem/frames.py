@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..typing import JSONObject, SemEvent
+from webchat_widget.typing import JSONObject, SemEvent
+
 from .text import utf16_len, utf16_prefix
 
 __all__ = ["MAX_SEQ", "PROTOCOL", "Control", "Delta", "Frame", "envelope"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import events as ev
-from ..typing import JSONObject, SemEvent
+from webchat_widget import events as ev
+from webchat_widget.typing import JSONObject, SemEvent
 
 __all__ = ["translate"]
 

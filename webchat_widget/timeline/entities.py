@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..typing import Entity
+from webchat_widget.typing import Entity
 
 __all__ = ["Row", "entity", "is_terminal"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..errors import StoreUnavailable
+from webchat_widget.errors import StoreUnavailable
 
 __all__ = ["MIGRATIONS", "migrate"]
 
@@ -70,4 +70,6 @@ def migrate(db: sqlite3.Connection) -> None:
             "or point --timeline-db at another file."
         )
     for version in range(have, len(MIGRATIONS)):
-        db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;")
+        db.executescript(
+            f"BEGIN IMMEDIATE; {MIGRATIONS[version]}; PRAGMA user_version = {version + 1}; COMMIT;"
+        )

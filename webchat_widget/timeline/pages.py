@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ..typing import Entity
+from webchat_widget.typing import Entity
 
 __all__ = ["Page", "page"]
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..sem.text import Rope
-from ..typing import Entity, JSONObject, SemEvent
+from webchat_widget.sem.text import Rope
+from webchat_widget.typing import Entity, JSONObject, SemEvent
+
 from .entities import Row, entity
 from .merge import merge
 

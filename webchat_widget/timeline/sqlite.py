@@ -1,7 +1,8 @@
 """The store in one SQLite file: WAL, fsync on commit, one connection on one thread.
 
 Whatever waits when the thread comes round is committed in one transaction, so that a burst costs one fsync.
-The file is locked for as long as it is open. A single connection also keeps clear of the WAL-reset bug of SQLite 3.7.0 to 3.51.2, which needs two.
+The file is locked for as long as it is open. A single connection also keeps clear of the WAL-reset bug of
+SQLite 3.7.0 to 3.51.2, which needs two.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import StoreUnavailable, WebChatError
-from ..turns import Message
-from ..typing import JSONObject
+from webchat_widget.errors import StoreUnavailable, WebChatError
+from webchat_widget.turns import Message
+from webchat_widget.typing import JSONObject
+
 from .entities import Row
 from .migrations import migrate
 from .store import Batch, KeyRecord, Loaded, PendingRun, Summary
@@ -178,7 +180,9 @@ class SQLiteStore:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             if len(jobs) == 1:
-                _settle(jobs[0], None, self._unavailable(error) if isinstance(error, sqlite3.Error) else error)
+                _settle(
+                    jobs[0], None, self._unavailable(error) if isinstance(error, sqlite3.Error) else error
+                )
             else:
                 for job in jobs:
                     self._run(db, [job])
@@ -191,8 +195,8 @@ class SQLiteStore:
             return error
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
             return StoreUnavailable(
-                f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file of "
-                "its own with --timeline-db.",
+                f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file "
+                "of its own with --timeline-db.",
                 code="store_in_use",
             )
         return StoreUnavailable(f"The timeline can't be read or written ({self.path}: {error}).")
@@ -225,7 +229,8 @@ def _write(db: sqlite3.Connection, batch: Batch) -> None:
         ],
     )
     db.executemany(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET started = excluded.started",
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (run_id) DO UPDATE SET started = excluded.started",
         [(p.run_id, conv, p.seq, p.started, _encode(p.request).decode()) for p in batch.pending],
     )
     db.executemany("DELETE FROM runs WHERE run_id = ?", [(run_id,) for run_id in batch.ended])
@@ -245,15 +250,14 @@ def _write(db: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _load(db: sqlite3.Connection, conv_id: str) -> Loaded | None:
-    head = db.execute(
-        "SELECT version, settings FROM conversations WHERE conv_id = ?", (conv_id,)
-    ).fetchone()
+    head = db.execute("SELECT version, settings FROM conversations WHERE conv_id = ?", (conv_id,)).fetchone()
     if head is None:
         return None
     rows: list[Row] = [
         {"id": id, "kind": kind, "createdSeq": created, "version": version, "props": _decode(props)}
         for id, kind, created, version, props in db.execute(
-            "SELECT id, kind, created_seq, version, props FROM entities WHERE conv_id = ? ORDER BY created_seq",
+            "SELECT id, kind, created_seq, version, props FROM entities "
+            "WHERE conv_id = ? ORDER BY created_seq",
             (conv_id,),
         )
     ]

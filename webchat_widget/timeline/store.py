@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from ..turns import Message
-from ..typing import JSONObject
+from webchat_widget.turns import Message
+from webchat_widget.typing import JSONObject
+
 from .entities import Row
 
 __all__ = ["Batch", "KeyRecord", "Loaded", "PendingRun", "Summary", "TimelineStore"]

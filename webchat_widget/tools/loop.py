@@ -1,9 +1,9 @@
 """The tool loop: ask the model, run the tools that it asks for, ask again, until it is content.
 
-Engine events go in, run events with our own ids come out; here is where the text of strangers is cleaned of what
-no reader can take. Whatever ends the loop (the model, a fault, a
-limit, a cancel), `close` ends what is open, so that each call has its result, each message its status, and
-the turn that is kept is one that the next turn can build on.
+Engine events go in, run events with our own ids come out; here is where the text of strangers is cleaned of
+what no reader can take. Whatever ends the loop (the model, a fault, a limit, a cancel), `close` ends what is
+open, so that each call has its result, each message its status, and the turn that is kept is one that the
+next turn can build on.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ..engines.base import Engine
-from ..errors import EngineError
-from ..events import (
+from webchat_widget.engines.base import Engine
+from webchat_widget.errors import EngineError
+from webchat_widget.events import (
     CallDone,
     CallRequest,
     CallResult,
@@ -32,9 +32,10 @@ from ..events import (
     TextStarted,
     ThinkingChunk,
 )
-from ..sem.text import clean
-from ..turns import Message, ToolCall, Turn
-from ..typing import JSONObject, Usage
+from webchat_widget.sem.text import clean
+from webchat_widget.turns import Message, ToolCall, Turn
+from webchat_widget.typing import JSONObject, Usage
+
 from .registry import ToolRegistry
 
 __all__ = ["Limits", "Sink", "ToolLoop"]

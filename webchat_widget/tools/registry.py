@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..turns import ToolSchema
-from ..typing import JSONObject
+from webchat_widget.turns import ToolSchema
+from webchat_widget.typing import JSONObject
 
 __all__ = ["Tool", "ToolRegistry", "function_tool"]
 
@@ -31,7 +31,8 @@ class Tool:
         if self._schema is None:
             from pydantic import TypeAdapter
 
-            parameters = TypeAdapter(self.fn).json_schema()
+            adapter: Any = TypeAdapter(self.fn)  # type: ignore[arg-type]  # a function is as good as a type here
+            parameters = adapter.json_schema()
             self._schema = ToolSchema(self.name, inspect.getdoc(self.fn) or "", parameters)
         return self._schema
 
