@@ -160,6 +160,14 @@ def chat(
     return notebook().chat() if request.param == "lab" else open_page(page, lab_server)
 
 
+LOGGED = pytest.StashKey[dict[int, int]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[LOGGED] = {server.port: len(server.log_text()) for server in Jupyter.live}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -168,8 +176,10 @@ def pytest_runtest_makereport(
     if report.failed:
         item.failed = True  # type: ignore[attr-defined]  # read by new_page, which takes the pictures
         for server in Jupyter.live:
-            tail = "\n".join(server.log_text().splitlines()[-40:])
-            report.sections.append((f"log of jupyter {server.command} on port {server.port}", tail))
+            written = server.log_text()[item.stash.get(LOGGED, {}).get(server.port, 0) :].splitlines()
+            tail = "\n".join(line for line in written if not line.startswith("[D"))[-6000:]
+            if tail:
+                report.sections.append((f"log of jupyter {server.command} on port {server.port}", tail))
         console = getattr(item, "funcargs", {}).get("console")
         if console is not None and console.lines:
             report.sections.append(("browser console", "\n".join(console.lines[-40:])))

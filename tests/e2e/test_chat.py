@@ -175,6 +175,6 @@ def test_a_second_browser_sees_the_same_at_the_same_time(
 
 def test_a_thinking_phase_is_a_row_of_its_own(page: Page, lab_server: Jupyter, model: ModelServer) -> None:
     chat = open_page(page, lab_server)
-    model.script(Reply("42.", reasoning="let me see"))
-    assert chat.ask("what is it?") == "42."
+    model.script(Reply("Forty-two.", reasoning="let me see"))
+    assert chat.ask("what is it?") == "Forty-two."
     assert [row.role for row in chat.rows(kind="message")] == ["user", "thinking", "assistant"]

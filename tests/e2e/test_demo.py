@@ -21,7 +21,7 @@ def test_the_first_answer_says_that_it_is_the_demo(demo: ChatPage) -> None:
     thinking = demo.rows(role="thinking")
     assert len(thinking) == 1
     assert not thinking[0].streaming
-    assert "OPENAI_API_KEY" not in demo.ask("hello again")
+    assert demo.ask("hello again") != answer
 
 
 def test_it_computes_with_a_tool_that_really_runs(demo: ChatPage, demo_server: Jupyter) -> None:

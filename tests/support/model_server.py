@@ -115,22 +115,22 @@ class ModelServer:
     def start(self) -> Self:
         if self._thread is not None:
             raise RuntimeError("already started")
-        ready: list[BaseException | None] = []
+        failures: list[BaseException] = []
         started = threading.Event()
 
         def main() -> None:
             try:
-                asyncio.run(self._serve(lambda: (ready.append(None), started.set())))
+                asyncio.run(self._serve(started.set))
             except BaseException as error:  # carried to the thread that called start()
-                ready.append(error)
+                failures.append(error)
                 started.set()
 
         self._thread = threading.Thread(target=main, name="model-server", daemon=True)
         self._thread.start()
         started.wait()
-        if ready[0] is not None:
+        if failures:
             self._thread = None
-            raise ready[0]
+            raise failures[0]
         return self
 
     @property
