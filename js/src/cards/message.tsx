@@ -21,11 +21,11 @@ export function MessageCard({ entity }: { entity: Entity }) {
       <div data-part="content" class={streaming ? "wc-growing" : undefined}>
         <Markdown text={text} streaming={streaming === true} />
       </div>
-      {end && <Note icon={status === "interrupted" || status === "error" ? "alert" : "ban"}>{end}</Note>}
       {streaming !== true && (
         <div class="wc-tools">
+          {end && <Note icon={status === "interrupted" || status === "error" ? "alert" : "ban"}>{end}</Note>}
+          {(status === "interrupted" || status === "error") && <RetryRun entity={entity} />}
           {text !== "" && <CopyButton text={() => text} label="Copy message" />}
-          {status === "interrupted" && <RetryRun entity={entity} />}
         </div>
       )}
     </div>

@@ -1,11 +1,9 @@
 import hljs from "highlight.js/lib/core";
 import bash from "highlight.js/lib/languages/bash";
 import cpp from "highlight.js/lib/languages/cpp";
-import css from "highlight.js/lib/languages/css";
 import diff from "highlight.js/lib/languages/diff";
 import go from "highlight.js/lib/languages/go";
 import ini from "highlight.js/lib/languages/ini";
-import java from "highlight.js/lib/languages/java";
 import javascript from "highlight.js/lib/languages/javascript";
 import json from "highlight.js/lib/languages/json";
 import julia from "highlight.js/lib/languages/julia";
@@ -65,7 +63,7 @@ class TreeEmitter {
 const core = hljs.newInstance();
 core.configure({ __emitter: TreeEmitter } as unknown as Parameters<typeof core.configure>[0]);
 const languages = {
-  bash, cpp, css, diff, go, ini, java, javascript, json, julia, markdown, python, r, rust, shell, sql, typescript, xml,
+  bash, cpp, diff, go, ini, javascript, json, julia, markdown, python, r, rust, shell, sql, typescript, xml,
   yaml,
 };
 for (const [name, language] of Object.entries(languages)) core.registerLanguage(name, language);

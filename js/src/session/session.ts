@@ -63,6 +63,10 @@ export class Session {
     return this.store.ofKind("run");
   }
 
+  get calls(): ReadonlySignal<readonly Entity[]> {
+    return this.store.ofKind("tool_call");
+  }
+
   start(): void {
     this.#manager.start();
   }

@@ -83,15 +83,15 @@ function Earlier({ before }: { before: () => void }) {
 function Waiting({ runs }: { runs: readonly Entity[] }) {
   const { session } = useView();
   const rows = useSignalValue(session.store.order);
+  const calls = useSignalValue(session.calls);
   if (!runs.some((run) => run.props.status === "started")) return null;
-  const last = rows.findLast((row) => row.entity.peek().kind !== "run");
+  if (calls.some((call) => call.props.done !== true)) return null;
+  const last = rows.findLast(({ entity }) => entity.peek().kind !== "run" && entity.peek().props.local !== true);
   return last ? <Dots key={last.key} last={last.entity} /> : null;
 }
 
 function Dots({ last }: { last: ReadonlySignal<Entity> }) {
-  const { kind, props } = useSignalValue(last);
-  const moving = props.streaming === true || (kind === "tool_call" && props.done !== true) || props.local === true;
-  if (moving) return null;
+  if (useSignalValue(last).props.streaming === true) return null;
   return (
     <div class="wc-dots" role="status" aria-label="Waiting for the reply">
       <i />

@@ -1,0 +1,164 @@
+// @vitest-environment node
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { FakeHost, failure } from "../testing/fakeHost";
+import type { Entity } from "../timeline/entities";
+import { Session } from "./session";
+
+let host: FakeHost;
+let session: Session;
+const settle = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
+const rows = () => session.store.snapshot();
+const local = () => rows().filter((row) => row.props.local === true);
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run, 16));
+  vi.stubGlobal("cancelAnimationFrame", clearTimeout);
+  host = new FakeHost();
+  session = new Session(host, "c", "default");
+  session.start();
+  await settle();
+});
+
+afterEach(() => {
+  session.close();
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+function arrive(run: string, prompt: string, key: string): void {
+  host.emit("run.started", run, { runId: run, status: "started", prompt });
+  const props = { role: "user", content: prompt, idempotencyKey: key };
+  host.emit("timeline.upsert", `${run}:user`, { entity: { id: `${run}:user`, kind: "message", props } });
+}
+
+describe("a prompt on its way", () => {
+  it("shows at once, last, under its key", () => {
+    host.emit("log", "l", { message: "x" });
+    session.send("hello", "default");
+    const last = rows().at(-1) as Entity;
+    expect(last).toMatchObject({ kind: "message", props: { content: "hello", status: "pending" } });
+    expect(host.chats[0]).toMatchObject({ prompt: "hello", key: last.id });
+    host.emit("log", "m", { message: "later" });
+    expect(rows().at(-1)?.id).toBe(last.id);
+  });
+
+  it("becomes the user message that carries its key, in the same element", async () => {
+    session.send("hello", "default");
+    session.store.flush();
+    const row = session.store.order.value.at(-1);
+    arrive("r1", "hello", host.chats[0]?.key ?? "");
+    await settle();
+    session.store.flush();
+    expect(local()).toEqual([]);
+    expect(rows()).toEqual(host.store.snapshot());
+    expect(session.store.order.value).toContain(row);
+    expect(row?.entity.value.id).toBe("r1:user");
+  });
+
+  it("also where the message comes before the answer to the POST", async () => {
+    host.reply = (request) => {
+      arrive("r1", request.prompt, request.key);
+      return { status: "started", runId: "r1", queuePosition: null };
+    };
+    session.send("hello", "default");
+    await settle();
+    expect(rows()).toEqual(host.store.snapshot());
+  });
+
+  it("stays with the server's sentence when it failed; Retry sends the same key", async () => {
+    host.failChat = [failure("http", "The queue is full.")];
+    session.send("hello", "default");
+    await settle();
+    const key = host.chats[0]?.key ?? "";
+    expect(session.store.get(key)?.props).toMatchObject({ status: "failed", error: "The queue is full." });
+    session.outbox.retry(key);
+    expect(session.store.get(key)?.props).toMatchObject({ status: "pending" });
+    arrive("r1", "hello", key);
+    await settle();
+    expect(host.chats.map((chat) => chat.key)).toEqual([key, key]);
+    expect(rows()).toEqual(host.store.snapshot());
+  });
+
+  it("is not lost to a failed answer when the prompt had arrived all the same", async () => {
+    host.failChat = [failure("network")];
+    session.send("hello", "default");
+    await settle();
+    arrive("r1", "hello", host.chats[0]?.key ?? "");
+    expect(rows()).toEqual(host.store.snapshot());
+  });
+
+  it("can be taken back when it failed", async () => {
+    host.failChat = [failure("network")];
+    session.send("hello", "default");
+    await settle();
+    session.outbox.discard(host.chats[0]?.key ?? "");
+    expect(rows()).toEqual([]);
+  });
+
+  it("waits in the queue as one row, whether the run or the answer comes first", async () => {
+    host.reply = (request) => {
+      host.emit("run.queued", "r2", { runId: "r2", status: "queued", prompt: request.prompt, queuePosition: 2 });
+      const run = session.store.get("r2") as Entity;
+      expect(session.outbox.showsRun(run)).toBe(true);
+      return { status: "queued", runId: "r2", queuePosition: 2 };
+    };
+    session.send("second", "default");
+    await settle();
+    expect(local()).toHaveLength(1);
+    expect(local()[0]?.props).toMatchObject({ status: "queued", queuePosition: 2, runId: "r2" });
+    expect(session.outbox.showsRun(session.store.get("r2") as Entity)).toBe(true);
+    host.emit("run.queued", "r2", { runId: "r2", status: "queued", queuePosition: 1 });
+    expect(local()[0]?.props.queuePosition).toBe(1);
+    arrive("r2", "second", host.chats[0]?.key ?? "");
+    expect(rows()).toEqual(host.store.snapshot());
+  });
+
+  it("leaves the queue when it is cancelled", async () => {
+    host.reply = () => ({ status: "queued", runId: "r2", queuePosition: 1 });
+    session.send("second", "default");
+    await settle();
+    host.emit("run.queued", "r2", { runId: "r2", status: "queued", prompt: "second", queuePosition: 1 });
+    host.emit("run.stopped", "r2", { runId: "r2", status: "stopped" });
+    expect(local()).toEqual([]);
+  });
+
+  it("does not claim a queued run that another page sent", () => {
+    host.emit("run.queued", "r9", { runId: "r9", status: "queued", prompt: "theirs", queuePosition: 1 });
+    expect(session.outbox.showsRun(session.store.get("r9") as Entity)).toBe(false);
+  });
+
+  it("survives a restart of the host", async () => {
+    host.reply = () => ({ status: "queued", runId: "r2", queuePosition: 1 });
+    session.send("second", "default");
+    await settle();
+    host.restart();
+    await settle(5000);
+    expect(local()).toHaveLength(1);
+    arrive("r2", "second", host.chats[0]?.key ?? "");
+    expect(rows()).toEqual(host.store.snapshot());
+  });
+});
+
+describe("a session", () => {
+  it("says when Stop did not work", async () => {
+    host.stop = () => Promise.reject(failure("network", "Jupyter cannot be reached."));
+    await session.stop();
+    expect(session.notice.value).toContain("Jupyter cannot be reached.");
+    session.send("on", "default");
+    expect(session.notice.value).toBeNull();
+  });
+
+  it("renders many deltas as one change a frame", async () => {
+    host.emit("llm.start", "m", { role: "assistant" });
+    await settle(200);
+    const row = session.store.order.value[0];
+    let changes = -1;
+    row?.entity.subscribe(() => (changes += 1));
+    for (let at = 0; at < 50; at += 1) host.emit("llm.delta", "m", { delta: "x", offset: at });
+    expect(changes).toBe(0);
+    await settle(200);
+    expect(changes).toBe(1);
+    expect(row?.entity.value.props.content).toBe("x".repeat(50));
+  });
+});

@@ -1,0 +1,137 @@
+import type { ChatReply, ChatRequest, FailureKind, Health, TimelinePage, TimelineQuery } from "../http/api";
+import { standardRegistry } from "../sem/handlers";
+import { TimelineStore } from "../timeline/store";
+import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from "../transport/transport";
+
+interface Socket {
+  events: ChannelEvents;
+  n: number;
+  sent: unknown[];
+}
+
+/** A host in memory, for tests: the same fold, real numbering, and as many faults as a test asks for. */
+export class FakeHost implements Transport {
+  readonly name = "server";
+  readonly store = new TimelineStore(() => {});
+  readonly registry = standardRegistry();
+  readonly sockets: Socket[] = [];
+  readonly requests: TimelineQuery[] = [];
+  readonly chats: ChatRequest[] = [];
+  readonly stops: (string | undefined)[] = [];
+  epoch = "one";
+  seq = 0;
+  opened = 0;
+  probes = 0;
+  /** Thrown by the next calls, one each. */
+  failProbe: Error[] = [];
+  failTimeline: Error[] = [];
+  failChat: Error[] = [];
+  /** The next streams are refused. */
+  refuse = 0;
+  /** Waits before a snapshot is answered; it is taken when asked for. */
+  delayMs = 0;
+  reply: (request: ChatRequest) => ChatReply = () => ({ status: "started", runId: "r1", queuePosition: null });
+  health: Health = { version: "0", protocol: 1, engine: "scripted", model: "test-model", capabilities: [] };
+
+  async probe(): Promise<Health> {
+    this.probes += 1;
+    const error = this.failProbe.shift();
+    if (error) throw error;
+    return this.health;
+  }
+
+  open(_convId: string, _profile: string, events: ChannelEvents): Channel {
+    this.opened += 1;
+    const socket: Socket = { events, n: 0, sent: [] };
+    if (this.refuse > 0) {
+      this.refuse -= 1;
+      queueMicrotask(() => events.close("refused"));
+    } else {
+      this.sockets.push(socket);
+      queueMicrotask(() => this.#hello(socket));
+    }
+    return {
+      send: (message) => void socket.sent.push(message),
+      close: () => this.#forget(socket),
+    };
+  }
+
+  async timeline(query: TimelineQuery): Promise<TimelinePage> {
+    this.requests.push(query);
+    const error = this.failTimeline.shift();
+    if (error) throw error;
+    const page = this.#page(query);
+    if (this.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.delayMs));
+    return page;
+  }
+
+  async chat(request: ChatRequest): Promise<ChatReply> {
+    this.chats.push(request);
+    const error = this.failChat.shift();
+    if (error) throw error;
+    return this.reply(request);
+  }
+
+  async stop(_convId: string, runId?: string): Promise<void> {
+    this.stops.push(runId);
+  }
+
+  loadMath(): Promise<MathModule> {
+    return Promise.reject(new Error("no typesetter here"));
+  }
+
+  /** One event: into the host's own rows, and to all streams but those that `lose` it. */
+  emit(type: string, id: string, data: object, fault: "none" | "lose" | "twice" = "none"): void {
+    this.seq += 1;
+    const event = { type, id, seq: this.seq, data: data as Record<string, unknown> };
+    this.registry.apply(event, this.store);
+    for (const socket of [...this.sockets]) {
+      socket.n += 1;
+      const frame = { sem: true, n: socket.n, event };
+      if (fault !== "lose") socket.events.message(structuredClone(frame));
+      if (fault === "twice") socket.events.message(structuredClone(frame));
+    }
+  }
+
+  cut(reason: CloseReason = "lost"): void {
+    for (const { events } of this.sockets.splice(0)) events.close(reason);
+  }
+
+  /** A restart that lost the newest rows' last words: another epoch, the rows as given. */
+  restart(): void {
+    this.epoch += "+";
+    this.cut("restart");
+  }
+
+  #page({ since, before, limit }: TimelineQuery): TimelinePage {
+    const all = this.store.snapshot();
+    const base = { epoch: this.epoch };
+    if (since !== undefined) {
+      const changed = all.filter((row) => row.version > since).sort((a, b) => a.version - b.version);
+      const rows = changed.slice(0, limit ?? changed.length);
+      const more = rows.length < changed.length;
+      const version = more ? (rows.at(-1)?.version ?? since) : this.seq;
+      return { ...base, rows: structuredClone(rows), version, more };
+    }
+    const older = before === undefined ? all : all.filter((row) => (row.createdSeq ?? 0) < before);
+    const rows = limit === undefined ? older : older.slice(-limit);
+    return { ...base, rows: structuredClone(rows), version: this.seq, more: rows.length < older.length };
+  }
+
+  #hello(socket: Socket): void {
+    if (!this.sockets.includes(socket)) return;
+    socket.n += 1;
+    const data = { protocol: 1, convId: "c", profile: "default", epoch: this.epoch, version: this.seq };
+    socket.events.message({ sem: true, n: socket.n, event: { type: "ws.hello", id: "ws.hello:c", data } });
+  }
+
+  #forget(socket: Socket): void {
+    const at = this.sockets.indexOf(socket);
+    if (at >= 0) this.sockets.splice(at, 1);
+  }
+}
+
+/** An error as the HTTP side throws it. */
+export function failure(kind: FailureKind, message: string = kind): Error {
+  return Object.assign(new Error(message), { kind });
+}

@@ -1,0 +1,259 @@
+// @vitest-environment node
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { standardRegistry } from "../sem/handlers";
+import { TimelineStore } from "../timeline/store";
+import { FakeHost, failure } from "../testing/fakeHost";
+import { Backoff } from "./backoff";
+import { type Phase, WsManager } from "./wsManager";
+
+let host: FakeHost;
+let manager: WsManager;
+let store: TimelineStore;
+let phases: Phase[];
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  host = new FakeHost();
+  store = new TimelineStore(() => {});
+  manager = new WsManager({
+    transport: host,
+    convId: "c",
+    profile: "default",
+    store,
+    registry: standardRegistry(),
+    backoff: new Backoff(400, 15_000, () => 1),
+  });
+  phases = [];
+  manager.status.subscribe(({ phase }) => {
+    if (phases.at(-1) !== phase) phases.push(phase);
+  });
+});
+
+afterEach(() => {
+  manager.stop();
+  vi.useRealTimers();
+});
+
+const settle = (ms = 0) => vi.advanceTimersByTimeAsync(ms);
+const say = (text: string, id = "m") => {
+  host.emit("llm.start", id, { role: "assistant" });
+  host.emit("llm.delta", id, { delta: text, offset: 0 });
+};
+const same = () => expect(store.snapshot()).toEqual(host.store.snapshot());
+
+describe("the connection", () => {
+  it("goes through its states to live, with what was there and what comes", async () => {
+    say("before");
+    manager.start();
+    await settle();
+    expect(phases).toEqual(["connecting", "buffering", "hydrating", "replaying", "live"]);
+    same();
+    host.emit("llm.delta", "m", { delta: " and after", offset: 6 });
+    same();
+    expect(store.get("m")?.props.content).toBe("before and after");
+  });
+
+  it("holds frames that arrive during the hydrate, then replays them", async () => {
+    host.delayMs = 100;
+    say("one");
+    manager.start();
+    await settle(10);
+    host.emit("llm.delta", "m", { delta: " two", offset: 3 });
+    expect(store.size).toBe(0);
+    await settle(200);
+    same();
+  });
+
+  it("asks for what it missed when a frame is lost, and shows what it had meanwhile", async () => {
+    manager.start();
+    await settle();
+    say("one");
+    host.emit("llm.delta", "m", { delta: " two", offset: 3 }, "lose");
+    host.emit("llm.delta", "m", { delta: " three", offset: 7 });
+    expect(manager.status.value.phase).toBe("hydrating");
+    expect(store.get("m")?.props.content).toBe("one");
+    await settle();
+    same();
+    expect(host.requests.at(-1)).toEqual({ convId: "c", since: 2, limit: 1000 });
+    expect(manager.status.value.phase).toBe("live");
+  });
+
+  it("follows the pages of a resync to their end", async () => {
+    manager.start();
+    await settle();
+    for (let at = 0; at < 2300; at += 1) host.emit("log", `l${at}`, { message: "x" }, "lose");
+    host.emit("log", "last", { message: "x" });
+    await settle();
+    same();
+    expect(store.size).toBe(2301);
+  });
+
+  it("comes back after a cut with since_version, and keeps the screen meanwhile", async () => {
+    manager.start();
+    await settle();
+    say("one");
+    host.cut();
+    expect(manager.status.value).toMatchObject({ phase: "reconnecting", hydrated: true });
+    host.emit("llm.delta", "m", { delta: " two", offset: 3 });
+    expect(store.get("m")?.props.content).toBe("one");
+    await settle(500);
+    same();
+    expect(host.requests.at(-1)).toMatchObject({ since: 2 });
+  });
+
+  it("takes over another epoch in one swap", async () => {
+    manager.start();
+    await settle();
+    say("one");
+    say("gone", "x");
+    host.store.removeEntity("x");
+    store.flush();
+    const sizes: number[] = [];
+    store.order.subscribe((rows) => sizes.push(rows.length));
+    host.restart();
+    await settle(1000);
+    same();
+    expect(sizes).not.toContain(0);
+    expect(host.requests.at(-1)?.since).toBeUndefined();
+  });
+
+  it("does not show a snapshot that is older than the hello, nor one of another epoch", async () => {
+    say("one");
+    const timeline = host.timeline.bind(host);
+    const answers = [
+      { rows: [], version: 0, epoch: "one", more: false },
+      { rows: [], version: 99, epoch: "other", more: false },
+    ];
+    host.timeline = async (query) => answers.shift() ?? timeline(query);
+    manager.start();
+    await settle();
+    expect(manager.status.value.phase).toBe("hydrating");
+    await settle(2000);
+    same();
+    expect(manager.status.value.phase).toBe("live");
+  });
+
+  it("keeps the gate shut while the hydrate fails, and says so if it goes on failing", async () => {
+    say("one");
+    host.failTimeline = Array.from({ length: 6 }, () => failure("http", "The store is down."));
+    manager.start();
+    await settle(3000);
+    expect(manager.status.value).toMatchObject({ phase: "hydrating", failure: { message: "The store is down." } });
+    expect(store.size).toBe(0);
+    await settle(30_000);
+    same();
+    expect(manager.status.value).toMatchObject({ phase: "live", failure: null });
+  });
+
+  it("pings after 15 s of silence and reconnects 10 s later", async () => {
+    manager.start();
+    await settle();
+    await settle(15_100);
+    expect(host.sockets[0]?.sent).toEqual([{ type: "ws.ping" }]);
+    await settle(9_000);
+    expect(host.opened).toBe(1);
+    await settle(2_000);
+    expect(host.opened).toBe(2);
+    expect(manager.status.value.phase).toBe("live");
+  });
+
+  it("a pong ends the wait", async () => {
+    manager.start();
+    await settle(15_100);
+    const socket = host.sockets[0];
+    if (!socket) throw new Error("no socket");
+    socket.n += 1;
+    socket.events.message({ sem: true, n: socket.n, event: { type: "ws.pong", id: "p", data: {} } });
+    await settle(14_000);
+    expect(host.opened).toBe(1);
+    expect(manager.status.value.phase).toBe("live");
+  });
+
+  it("reconnects at once when it was too slow", async () => {
+    manager.start();
+    await settle();
+    host.cut("slow");
+    await settle(1);
+    expect(host.opened).toBe(2);
+  });
+
+  it("a deleted conversation is empty, and says so; Retry begins anew", async () => {
+    say("one");
+    manager.start();
+    await settle();
+    host.cut("deleted");
+    expect(store.size).toBe(0);
+    expect(manager.status.value).toMatchObject({ phase: "error" });
+    await settle(60_000);
+    expect(host.opened).toBe(1);
+    manager.retryNow();
+    await settle();
+    expect(manager.status.value.phase).toBe("live");
+  });
+
+  it("a host that is not there: says what kind of absence, and keeps looking", async () => {
+    host.failProbe = [failure("missing")];
+    manager.start();
+    await settle();
+    expect(manager.status.value).toMatchObject({ phase: "error", failure: { kind: "missing" } });
+    manager.retryNow();
+    await settle();
+    expect(manager.status.value.phase).toBe("live");
+  });
+
+  it("a network that is down is offline, not an error, and comes back by itself", async () => {
+    host.failProbe = [failure("network"), failure("network")];
+    manager.start();
+    await settle();
+    expect(manager.status.value).toMatchObject({ phase: "offline", failure: { kind: "network" } });
+    await settle(5_000);
+    expect(manager.status.value.phase).toBe("live");
+  });
+
+  it("a refused stream asks the host why", async () => {
+    manager.start();
+    await settle();
+    host.refuse = 1;
+    host.failProbe = [failure("login", "Log in again.")];
+    host.cut();
+    await settle(500);
+    host.cut("refused");
+    await settle(2000);
+    expect(manager.status.value).toMatchObject({ phase: "error", failure: { kind: "login" } });
+  });
+
+  it("a protocol that it does not speak is an error with a sentence", async () => {
+    manager.start();
+    await settle();
+    const data = { protocol: 9, epoch: "one", version: 0 };
+    host.sockets[0]?.events.message({ sem: true, n: 2, event: { type: "ws.hello", id: "h", data } });
+    expect(manager.status.value.phase).toBe("error");
+    expect(manager.status.value.failure?.message).toContain("version 9");
+  });
+
+  it("loads earlier rows a page at a time", async () => {
+    for (let at = 0; at < 900; at += 1) host.emit("log", `l${at}`, { message: "x" });
+    manager.start();
+    await settle();
+    expect(store.size).toBe(400);
+    expect(manager.more.value).toBe(true);
+    await manager.loadEarlier();
+    await manager.loadEarlier();
+    expect(manager.more.value).toBe(false);
+    same();
+  });
+
+  it("leaves nothing behind when it stops", async () => {
+    manager.start();
+    await settle();
+    manager.stop();
+    expect(host.sockets).toHaveLength(0);
+    expect(vi.getTimerCount()).toBe(0);
+    host.failTimeline = [failure("http")];
+    manager.start();
+    await settle();
+    manager.stop();
+    await settle();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
