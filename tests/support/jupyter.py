@@ -131,6 +131,19 @@ class Jupyter:
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
+    def post_json(self, path: str, body: Any) -> Any:
+        """The answer of a route to a client with the token."""
+        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url(path), json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def cpu_ns(self) -> int:
+        """The processor time that the server and its threads have had, in nanoseconds."""
+        assert self._process is not None
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads)
+
     def timeline(self, conv_id: str) -> list[dict[str, Any]]:
         return list(self.get_json(f"webchat/timeline?conv_id={urllib.parse.quote(conv_id)}"))
 
