@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.support.jupyter import Jupyter
 from tests.support.waiting import until
 
-__all__ = ["ChatPage", "LabPage", "Row", "open_lab", "open_page", "write_notebook"]
+__all__ = ["ChatInLab", "ChatPage", "LabPage", "Row", "open_lab", "open_page", "write_notebook"]
 
 LIVE = "[data-webchat][data-state=live]"
 
@@ -73,13 +73,9 @@ class Row:
 class ChatPage:
     """One chat on the screen, in a cell or on a page of its own."""
 
-    def __init__(
-        self, page: Page, root: Locator | None = None, conv_id: Callable[[], str] | None = None
-    ) -> None:
-        """*conv_id* tells the conversation where the address of the page does not."""
+    def __init__(self, page: Page, root: Locator | None = None) -> None:
         self.page = page
         self.root = page.locator("[data-webchat]").first if root is None else root
-        self._conv_id = conv_id
 
     def part(self, name: str) -> Locator:
         return self.root.locator(f"[data-part={name}]")
@@ -98,6 +94,11 @@ class ChatPage:
     def stop(self) -> None:
         self.part("stop-button").click()
 
+    def reload(self) -> None:
+        """Load the page again, and wait until the chat is back."""
+        self.page.reload()
+        self.wait_live()
+
     # -- what a person sees -------------------------------------------------------------------------------
 
     @property
@@ -107,8 +108,6 @@ class ChatPage:
     @property
     def conv_id(self) -> str:
         """The conversation on the screen; ``""`` before a page of its own has one."""
-        if self._conv_id is not None:
-            return self._conv_id()
         return parse_qs(urlsplit(self.page.url).query).get("conv_id", [""])[0]
 
     def rows(self, *, kind: str | None = None, role: str | None = None) -> list[Row]:
@@ -273,10 +272,28 @@ class LabPage:
         roots = self.page.locator("[data-webchat]")
         return [ChatPage(self.page, roots.nth(number)) for number in range(roots.count())]
 
-    def chat(self) -> ChatPage:
-        """The first chat of the notebook, live; in Python it is called ``chat``."""
+    def chat(self) -> ChatInLab:
+        """The first chat of the notebook, live."""
         expect(self.page.locator(LIVE).first).to_be_visible(timeout=60_000)
-        return ChatPage(self.page, conv_id=lambda: self.run_cell("print(chat.conv_id)"))
+        return ChatInLab(self)
+
+
+class ChatInLab(ChatPage):
+    """The first chat of a notebook; in Python it is called ``chat``."""
+
+    def __init__(self, lab: LabPage) -> None:
+        super().__init__(lab.page)
+        self.lab = lab
+
+    @property
+    def conv_id(self) -> str:
+        return self.lab.run_cell("print(chat.conv_id)")
+
+    def reload(self) -> None:
+        self.lab.save()  # the output that shows the chat is part of the notebook
+        self.page.reload()
+        self.lab.wait_ready()
+        self.wait_live(timeout=60)
 
 
 def open_lab(page: Page, server: Jupyter, name: str, *cells: str) -> LabPage:

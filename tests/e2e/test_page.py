@@ -18,8 +18,7 @@ def test_the_address_keeps_the_conversation(page: Page, lab_server: Jupyter, mod
     assert conv_id
     assert "token" not in page.url
     before = chat.rows()
-    page.reload()
-    chat.wait_live()
+    chat.reload()
     until(lambda: chat.rows() == before, "the same rows after a reload")
     assert chat.conv_id == conv_id
 

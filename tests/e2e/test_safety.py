@@ -10,6 +10,7 @@ from tests.e2e.conftest import CANARY, Console
 from tests.e2e.pages import ChatPage, LabPage, open_page
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer, Reply
+from tests.support.waiting import until
 
 HOSTILE = r"""
 <script>window.canary = 1</script>
@@ -66,8 +67,8 @@ def test_a_hostile_answer_is_only_text(chat: ChatPage, model: ModelServer, conso
     check_harmless(chat, console)
     for link in chat.part("content").locator("a").all():
         assert "noopener" in (link.get_attribute("rel") or "")
-    chat.page.reload()
-    chat.wait_live(timeout=60)
+    chat.reload()
+    until(lambda: chat.assistant_text() == answer, "the answer after a reload")
     check_harmless(chat, console)
     assert not any("/leak" in request.path for request in model.requests)
 
