@@ -53,7 +53,6 @@ function Page() {
   return (
     <ChatWidget
       key={convId}
-      class="webchat-page"
       session={lease.value}
       profile={profile}
       header={header}
@@ -66,4 +65,13 @@ function Page() {
 }
 
 const root = document.getElementById("webchat-page");
-if (root) render(<Page />, root);
+if (root) {
+  // it has done its work, and an address gets bookmarked and shared
+  const url = new URL(location.href);
+  if (url.searchParams.has("token")) {
+    url.searchParams.delete("token");
+    history.replaceState(null, "", url);
+  }
+  document.body.classList.add("webchat-page");
+  render(<Page />, root);
+}

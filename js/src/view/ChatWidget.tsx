@@ -15,13 +15,12 @@ interface Props {
   /** A CSS length, or "" to grow with the content. */
   height?: string;
   header?: ComponentChildren;
-  class?: string;
   /** Called with each prompt, before it goes out. */
   onSend?: () => void;
 }
 
 /** The whole chat, for one conversation. It knows a session and no transport. */
-export function ChatWidget({ session, profile, height = "", header, class: extra, onSend }: Props) {
+export function ChatWidget({ session, profile, height = "", header, onSend }: Props) {
   const status = useSignalValue(session.status);
   const runs = useSignalValue(session.runs);
   const notice = useSignalValue(session.notice);
@@ -50,7 +49,7 @@ export function ChatWidget({ session, profile, height = "", header, class: extra
   return (
     <View.Provider value={view}>
       <div
-        class={extra ? `webchat ${extra}` : "webchat"}
+        class="webchat"
         data-webchat=""
         data-part="root"
         data-transport={session.transportName}
