@@ -10,6 +10,7 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.extension.handler import ExtensionHandlerJinjaMixin, ExtensionHandlerMixin
 from tornado import web
 
+from webchat_widget.errors import BadRequest
 from webchat_widget.requests import (
     check_conv_id,
     parse_chat,
@@ -112,16 +113,14 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         """The page. Its conversation is in its URL; the page itself reads it."""
         conv_id = self.get_query_argument("conv_id", None)
         if conv_id is not None:
-            check_conv_id(conv_id)
+            try:
+                check_conv_id(conv_id)
+            except BadRequest as error:
+                raise web.HTTPError(400, error.message) from None
         _ = self.xsrf_token  # makes the cookie that the page's POSTs need
         self.set_header("Cache-Control", "no-store")
         html = self.render_template("webchat.html", config={"baseUrl": self.base_url}, static=self._static)
         self.finish(html)
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """A bad conv_id is the visitor's, not ours."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        super().write_error(getattr(error, "status", status_code), **kwargs)
 
     @property
     def content_security_policy(self) -> str:
