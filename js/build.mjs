@@ -1,9 +1,8 @@
 // Builds the four files that the Python package ships. Sizes are printed, and a bundle over its budget fails
 // the build: the whole text of widget.js is synced to the page once per widget.
-import { mkdirSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { readFileSync } from "node:fs";
 import * as esbuild from "esbuild";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));

@@ -15,7 +15,10 @@ function readConfig(page: Document): { baseUrl?: string; token?: unknown } {
   if (!text) return {};
   try {
     const config = JSON.parse(text);
-    return { ...(typeof config.baseUrl === "string" ? { baseUrl: config.baseUrl } : {}), token: config.token };
+    return {
+      ...(typeof config.baseUrl === "string" ? { baseUrl: config.baseUrl } : {}),
+      token: config.token,
+    };
   } catch {
     return {};
   }

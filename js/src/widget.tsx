@@ -34,7 +34,12 @@ function renderWidget({ model, el, signal }: RenderProps): () => void {
       old?.release();
     }
     render(
-      <ChatWidget key={convId} session={lease.value} profile={profile} height={cssLength(trait(model, "height"))} />,
+      <ChatWidget
+        key={convId}
+        session={lease.value}
+        profile={profile}
+        height={cssLength(trait(model, "height"))}
+      />,
       el,
     );
   };

@@ -6,8 +6,7 @@ export function LogCard({ entity }: { entity: Entity }) {
   const entries = typeof fields === "object" && fields !== null ? Object.entries(fields) : [];
   return (
     <div class={`wc-log wc-log-${str(level).replace(/[^a-z]/gi, "") || "info"}`}>
-      <span class="wc-label">{str(level) || "log"}</span>{" "}
-      <span data-part="content">{str(message)}</span>
+      <span class="wc-label">{str(level) || "log"}</span> <span data-part="content">{str(message)}</span>
       {entries.map(([key, value]) => (
         <span key={key} class="wc-muted">
           {" "}

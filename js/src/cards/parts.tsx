@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
-import { Icon, type IconName } from "../view/icons";
-import { useView } from "../view/hooks";
 import type { Entity } from "../timeline/entities";
+import { useView } from "../view/hooks";
+import { Icon, type IconName } from "../view/icons";
 
 export function str(value: unknown): string {
   return typeof value === "string" ? value : "";

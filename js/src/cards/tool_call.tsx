@@ -61,6 +61,11 @@ function brief(input: unknown): string {
   if (typeof input === "string") return input.slice(0, 120);
   if (typeof input !== "object" || input === null) return "";
   const values = Object.values(input);
-  const shown = values.length === 1 ? pretty(values[0]) : Object.entries(input).map(([key, value]) => `${key}: ${JSON.stringify(value)}`).join(", ");
+  const shown =
+    values.length === 1
+      ? pretty(values[0])
+      : Object.entries(input)
+          .map(([key, value]) => `${key}: ${JSON.stringify(value)}`)
+          .join(", ");
   return shown.replace(/\s+/g, " ").slice(0, 120);
 }

@@ -29,7 +29,12 @@ export function UserCard({ entity }: { entity: Entity }) {
           <Icon name="alert" />
           <span>Not sent. {str(error)}</span>
           <span class="wc-actions">
-            <button type="button" class="wc-button" data-part="retry-button" onClick={() => session.outbox.retry(entity.id)}>
+            <button
+              type="button"
+              class="wc-button"
+              data-part="retry-button"
+              onClick={() => session.outbox.retry(entity.id)}
+            >
               <Icon name="retry" /> Retry
             </button>
             <button

@@ -63,7 +63,22 @@ class TreeEmitter {
 const core = hljs.newInstance();
 core.configure({ __emitter: TreeEmitter } as unknown as Parameters<typeof core.configure>[0]);
 const languages = {
-  bash, cpp, diff, go, ini, javascript, json, julia, markdown, python, r, rust, shell, sql, typescript, xml,
+  bash,
+  cpp,
+  diff,
+  go,
+  ini,
+  javascript,
+  json,
+  julia,
+  markdown,
+  python,
+  r,
+  rust,
+  shell,
+  sql,
+  typescript,
+  xml,
   yaml,
 };
 for (const [name, language] of Object.entries(languages)) core.registerLanguage(name, language);

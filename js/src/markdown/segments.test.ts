@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import { Lexer } from "marked";
 import { describe, expect, it } from "vitest";
-import { Segmenter } from "./segments";
 import { markdownText } from "../testing/markdownTexts";
+import { Segmenter } from "./segments";
 
 function cut(text: string): string[] {
   const segmenter = new Segmenter();
@@ -13,7 +13,11 @@ function cut(text: string): string[] {
 describe("segments", () => {
   it.each([
     ["paragraphs", "a\n\nb\n\nc", ["a\n\n", "b\n\n", "c"]],
-    ["a list stays together over blank lines", "- a\n\n- b\n\n  more\n\nend", ["- a\n\n- b\n\n  more\n\n", "end"]],
+    [
+      "a list stays together over blank lines",
+      "- a\n\n- b\n\n  more\n\nend",
+      ["- a\n\n- b\n\n  more\n\n", "end"],
+    ],
     ["a fence stays together", "```\na\n\nb\n```\n\nc", ["```\na\n\nb\n```\n\n", "c"]],
     ["bold after a list is no item", "- a\n\n**b", ["- a\n\n", "**b"]],
     ["numbers wait until it is clear what they are", "1. a\n\n2", ["1. a\n\n2"]],

@@ -98,7 +98,12 @@ describe("a prompt on its way", () => {
 
   it("waits in the queue as one row, whether the run or the answer comes first", async () => {
     host.reply = (request) => {
-      host.emit("run.queued", "r2", { runId: "r2", status: "queued", prompt: request.prompt, queuePosition: 2 });
+      host.emit("run.queued", "r2", {
+        runId: "r2",
+        status: "queued",
+        prompt: request.prompt,
+        queuePosition: 2,
+      });
       const run = session.store.get("r2") as Entity;
       expect(session.outbox.showsRun(run)).toBe(true);
       return { status: "queued", runId: "r2", queuePosition: 2 };

@@ -30,7 +30,11 @@ export class FakeHost implements Transport {
   refuse = 0;
   /** Waits before a snapshot is answered; it is taken when asked for. */
   delayMs = 0;
-  reply: (request: ChatRequest) => ChatReply = () => ({ status: "started", runId: "r1", queuePosition: null });
+  reply: (request: ChatRequest) => ChatReply = () => ({
+    status: "started",
+    runId: "r1",
+    queuePosition: null,
+  });
   health: Health = { version: "0", protocol: 1, engine: "scripted", model: "test-model", capabilities: [] };
 
   async probe(): Promise<Health> {

@@ -1,7 +1,12 @@
 import { Api, type ApiOptions } from "../http/api";
 import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from "./transport";
 
-const REASONS: Record<number, CloseReason> = { 4408: "slow", 4410: "deleted", 4401: "login", 1001: "restart" };
+const REASONS: Record<number, CloseReason> = {
+  4408: "slow",
+  4410: "deleted",
+  4401: "login",
+  1001: "restart",
+};
 
 export interface ServerOptions extends ApiOptions {
   /** The page's origin, e.g. `https://hub.example`. */

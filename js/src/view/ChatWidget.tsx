@@ -48,6 +48,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
   const blocked = status.phase === "error" && !hydrated;
   return (
     <View.Provider value={view}>
+      {/* biome-ignore lint/a11y/noStaticElementInteractions: it only keeps events from the notebook around */}
       <div
         class="webchat"
         data-webchat=""

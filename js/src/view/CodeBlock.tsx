@@ -6,7 +6,15 @@ import { CopyButton } from "./CopyButton";
 /** While a block grows, colours are worth their time only as long as it is short. */
 const GROWING_LIMIT = 2_000;
 
-export function CodeBlock({ code, language, growing = false }: { code: string; language: string; growing?: boolean }) {
+export function CodeBlock({
+  code,
+  language,
+  growing = false,
+}: {
+  code: string;
+  language: string;
+  growing?: boolean;
+}) {
   const name = /^[^\s{,:]*/.exec(language)?.[0] ?? "";
   const plain = growing && code.length > GROWING_LIMIT;
   const runs = useMemo(
@@ -19,7 +27,6 @@ export function CodeBlock({ code, language, growing = false }: { code: string; l
         <span class="wc-code-lang">{name.slice(0, 40) || "text"}</span>
         <CopyButton text={() => code} label="Copy code" />
       </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, so the keyboard must reach it */}
       <pre tabIndex={0}>
         <code>{runs ? runs.map(run) : code}</code>
       </pre>

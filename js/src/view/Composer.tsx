@@ -60,11 +60,27 @@ export function Composer({ input, draft, setDraft, running, canSend, onSend, onS
         onKeyDown={keys}
       />
       {running ? (
-        <button type="button" class="wc-round wc-stop" data-part="stop-button" aria-label="Stop" title="Stop (Esc)" disabled={stopping} onClick={stop}>
+        <button
+          type="button"
+          class="wc-round wc-stop"
+          data-part="stop-button"
+          aria-label="Stop"
+          title="Stop (Esc)"
+          disabled={stopping}
+          onClick={stop}
+        >
           <Icon name="stop" />
         </button>
       ) : (
-        <button type="button" class="wc-round" data-part="send-button" aria-label="Send" title="Send (Enter)" disabled={blank || !canSend} onClick={submit}>
+        <button
+          type="button"
+          class="wc-round"
+          data-part="send-button"
+          aria-label="Send"
+          title="Send (Enter)"
+          disabled={blank || !canSend}
+          onClick={submit}
+        >
           <Icon name="send" />
         </button>
       )}

@@ -12,7 +12,13 @@ export function EmptyState() {
       {health && <p class="wc-muted">{who(health.model, health.engine)}</p>}
       <div class="wc-examples" data-part="example-prompts">
         {EXAMPLES.map((prompt) => (
-          <button key={prompt} type="button" class="wc-suggestion" data-part="suggestion" onClick={() => send(prompt)}>
+          <button
+            key={prompt}
+            type="button"
+            class="wc-suggestion"
+            data-part="suggestion"
+            onClick={() => send(prompt)}
+          >
             {prompt}
           </button>
         ))}

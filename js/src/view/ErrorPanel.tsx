@@ -17,7 +17,12 @@ interface Props {
 
 export function ErrorPanel({ failure, slim, onRetry }: Props) {
   return (
-    <div class={slim ? "wc-panel wc-panel-slim" : "wc-panel"} data-part="error-panel" data-kind={failure.kind} role="alert">
+    <div
+      class={slim ? "wc-panel wc-panel-slim" : "wc-panel"}
+      data-part="error-panel"
+      data-kind={failure.kind}
+      role="alert"
+    >
       <Icon name="alert" />
       <div class="wc-panel-text">
         <strong>{TITLES[failure.kind]}</strong>

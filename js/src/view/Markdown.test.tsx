@@ -6,7 +6,9 @@ import { Markdown } from "./Markdown";
 
 function draw(...texts: string[]): HTMLElement {
   const into = document.createElement("div");
-  texts.forEach((text, at) => render(<Markdown text={text} streaming={at < texts.length - 1} />, into));
+  for (const [at, text] of texts.entries()) {
+    render(<Markdown text={text} streaming={at < texts.length - 1} />, into);
+  }
   return into;
 }
 
@@ -38,7 +40,12 @@ describe("a text that streams", () => {
     const first = into.querySelector("p");
     const seen: MutationRecord[] = [];
     const observer = new MutationObserver((records) => seen.push(...records));
-    observer.observe(first as Node, { subtree: true, childList: true, characterData: true, attributes: true });
+    observer.observe(first as Node, {
+      subtree: true,
+      childList: true,
+      characterData: true,
+      attributes: true,
+    });
     render(<Markdown text={"first\n\nsecond grows\n\nthird"} streaming={true} />, into);
     expect(into.querySelector("p")).toBe(first);
     expect([...seen, ...observer.takeRecords()]).toEqual([]);
@@ -80,10 +87,16 @@ describe("what Markdown becomes", () => {
     expect(first(source, ".wc-math")?.getAttribute("data-tex")).toBe(tex);
   });
 
-  it.each(["$5 and $10", "costs $5-$10", "$ x $", "`$x$`", "US$5, or 10$ more", "\\$x\\$", "$20 (twenty dollars) or so$", "$"])(
-    "%j holds none",
-    (source) => {
-      expect(first(source, ".wc-math")).toBeNull();
-    },
-  );
+  it.each([
+    "$5 and $10",
+    "costs $5-$10",
+    "$ x $",
+    "`$x$`",
+    "US$5, or 10$ more",
+    "\\$x\\$",
+    "$20 (twenty dollars) or so$",
+    "$",
+  ])("%j holds none", (source) => {
+    expect(first(source, ".wc-math")).toBeNull();
+  });
 });

@@ -8,7 +8,13 @@ export function RemoteImage({ href, alt }: { href: string; alt: string }) {
   if (!url) return <span class="wc-image-off">{alt || "image"}</span>;
   if (state === "wanted") {
     return (
-      <img class="wc-image" src={url.href} alt={alt} referrerpolicy="no-referrer" onError={() => setState("failed")} />
+      <img
+        class="wc-image"
+        src={url.href}
+        alt={alt}
+        referrerpolicy="no-referrer"
+        onError={() => setState("failed")}
+      />
     );
   }
   if (state === "failed") {

@@ -31,8 +31,15 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
   const empty = rows.every((row) => row.entity.peek().kind === "run") && queued.length === 0;
   return (
     <div class="wc-stage">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, so the keyboard must reach it */}
-      <div ref={scroller} class="wc-timeline" data-part="timeline" tabIndex={0} role="log" aria-live="polite" aria-label="Conversation">
+      <div
+        ref={scroller}
+        class="wc-timeline"
+        data-part="timeline"
+        tabIndex={0}
+        role="log"
+        aria-live="polite"
+        aria-label="Conversation"
+      >
         <div ref={content} class="wc-column">
           <Earlier before={() => follower.current?.holdPlace()} />
           {empty && status.hydrated && <EmptyState />}
@@ -46,7 +53,14 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
         </div>
       </div>
       {away && (
-        <button type="button" class="wc-jump" data-part="jump-button" aria-label="Jump to latest" title="Jump to latest" onClick={() => follower.current?.toEnd()}>
+        <button
+          type="button"
+          class="wc-jump"
+          data-part="jump-button"
+          aria-label="Jump to latest"
+          title="Jump to latest"
+          onClick={() => follower.current?.toEnd()}
+        >
           <Icon name="down" />
         </button>
       )}
@@ -86,7 +100,9 @@ function Waiting({ runs }: { runs: readonly Entity[] }) {
   const calls = useSignalValue(session.calls);
   if (!runs.some((run) => run.props.status === "started")) return null;
   if (calls.some((call) => call.props.done !== true)) return null;
-  const last = rows.findLast(({ entity }) => entity.peek().kind !== "run" && entity.peek().props.local !== true);
+  const last = rows.findLast(
+    ({ entity }) => entity.peek().kind !== "run" && entity.peek().props.local !== true,
+  );
   return last ? <Dots key={last.key} last={last.entity} /> : null;
 }
 

@@ -77,9 +77,7 @@ function table(token: Tokens.Table, key: number) {
     );
   };
   return (
-    // a region that scrolls must be reachable by keyboard
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls
-    <div key={key} class="wc-scroll" tabIndex={0} role="region" aria-label="Table">
+    <section key={key} class="wc-scroll" tabIndex={0} aria-label="Table">
       <table>
         <thead>
           <tr>{token.header.map(cell)}</tr>
@@ -90,7 +88,7 @@ function table(token: Tokens.Table, key: number) {
           ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }
 
@@ -132,7 +130,13 @@ function link(token: Tokens.Link, key: number) {
   const href = safeLink(token.autolink ? token.href : decodeEntities(token.href));
   if (href === null) return <span key={key}>{inline(token.tokens)}</span>;
   return (
-    <a key={key} href={href} title={token.title ? decodeEntities(token.title) : undefined} target="_blank" rel="noopener noreferrer nofollow">
+    <a
+      key={key}
+      href={href}
+      title={token.title ? decodeEntities(token.title) : undefined}
+      target="_blank"
+      rel="noopener noreferrer nofollow"
+    >
       {inline(token.tokens)}
     </a>
   );

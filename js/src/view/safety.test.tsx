@@ -4,10 +4,14 @@ import { describe, expect, it } from "vitest";
 import { Markdown } from "./Markdown";
 
 const ELEMENTS = new Set(
-  "DIV P H1 H2 H3 H4 H5 H6 UL OL LI BLOCKQUOTE HR BR STRONG EM DEL CODE PRE SPAN A TABLE THEAD TBODY TR TH TD INPUT BUTTON svg path".split(" "),
+  "DIV SECTION P H1 H2 H3 H4 H5 H6 UL OL LI BLOCKQUOTE HR BR STRONG EM DEL CODE PRE SPAN A TABLE THEAD TBODY TR TH TD INPUT BUTTON svg path".split(
+    " ",
+  ),
 );
 const ATTRIBUTES = new Set(
-  "class href target rel title start type checked disabled tabindex role aria-label aria-hidden data-part data-tex viewBox d key".split(" "),
+  "class href target rel title start type checked disabled tabindex role aria-label aria-hidden data-part data-tex viewBox d key".split(
+    " ",
+  ),
 );
 
 /** Everything that may stand in what a stranger's text was drawn to; throws with what may not. */
@@ -64,14 +68,14 @@ const CORPUS = [
   "[x]: javascript:alert(1)\n\n[x]",
   "[__proto__]: https://a.example\n\n[__proto__] [constructor]",
   "<javascript:alert(1)>",
-  "<https://example.com/\"onclick=alert(1)>",
+  '<https://example.com/"onclick=alert(1)>',
   "![x](javascript:alert(1))",
   "![x](data:image/png;base64,iVBORw0KGgo=)",
   "![x](data:image/svg+xml,<svg/onload=alert(1)>)",
   "![x](https://evil.example/track.gif?me)",
   "[![x](https://evil.example/a.png)](javascript:alert(1))",
   "![x][r]\n\n[r]: https://evil.example/b.png",
-  "```\"><img src=x onerror=alert(1)>\ncode</code></pre><script>alert(1)</script>\n```",
+  '```"><img src=x onerror=alert(1)>\ncode</code></pre><script>alert(1)</script>\n```',
   "```html\n<img src=x onerror=alert(1)>\n```",
   "``` constructor\nx\n```",
   "| <img src=x onerror=alert(1)> |\n|--|\n| [x](javascript:alert(1)) |",
@@ -96,20 +100,27 @@ describe("a stranger's text", () => {
   });
 
   it("stays within it in any mixture", () => {
-    const soup = fc.array(fc.oneof(fc.constantFrom(...CORPUS), fc.string({ maxLength: 12 })), { maxLength: 5 });
+    const soup = fc.array(fc.oneof(fc.constantFrom(...CORPUS), fc.string({ maxLength: 12 })), {
+      maxLength: 5,
+    });
     fc.assert(
-      fc.property(soup, fc.constantFrom("", " ", "\n", "\n\n", "\n> ", "\n- "), (parts, glue) => inspect(draw(parts.join(glue)))),
+      fc.property(soup, fc.constantFrom("", " ", "\n", "\n\n", "\n> ", "\n- "), (parts, glue) =>
+        inspect(draw(parts.join(glue))),
+      ),
       { numRuns: 1500 },
     );
   }, 120_000);
 
   it("shows raw HTML as the text that it is", () => {
-    expect(draw("a <b onclick='x'>bold</b> <script>1</script>").textContent).toBe("a <b onclick='x'>bold</b> <script>1</script>");
+    expect(draw("a <b onclick='x'>bold</b> <script>1</script>").textContent).toBe(
+      "a <b onclick='x'>bold</b> <script>1</script>",
+    );
     expect(draw("<div>\n*x*\n</div>").textContent).toContain("<div>");
   });
 
   it("has links only where an address leads somewhere", () => {
-    const links = (text: string) => [...draw(text).querySelectorAll("a")].map((link) => link.getAttribute("href"));
+    const links = (text: string) =>
+      [...draw(text).querySelectorAll("a")].map((link) => link.getAttribute("href"));
     expect(links("[a](https://example.com/x) <mailto:a@b.c> [b](/x) [c](javascript:1) [d](//x)")).toEqual([
       "https://example.com/x",
       "mailto:a@b.c",

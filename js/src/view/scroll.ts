@@ -21,7 +21,10 @@ export class Follower {
     const { signal } = this.#listening;
     scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true, signal });
     // a wheel upwards counts at once, or the next growth would take it back
-    scroller.addEventListener("wheel", (event) => event.deltaY < 0 && this.#leave(), { passive: true, signal });
+    scroller.addEventListener("wheel", (event) => event.deltaY < 0 && this.#leave(), {
+      passive: true,
+      signal,
+    });
   }
 
   toEnd(): void {

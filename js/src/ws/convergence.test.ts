@@ -28,64 +28,107 @@ const fault = fc.oneof(
 );
 const id = fc.integer({ min: 0, max: 3 });
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 8, arbitrary: fc.record({ do: fc.constant("text" as const), id, piece: fc.string({ minLength: 1, maxLength: 6, unit: "binary" }), fault }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant("final" as const), id, status: fc.constantFrom("complete", "stopped", "interrupted"), fault }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant("tool" as const), id, what: fc.integer({ min: 0, max: 3 }), fault }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant("run" as const), id, state: fc.constantFrom("queued", "started", "finished", "failed"), fault }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constant("text" as const),
+      id,
+      piece: fc.string({ minLength: 1, maxLength: 6, unit: "binary" }),
+      fault,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("final" as const),
+      id,
+      status: fc.constantFrom("complete", "stopped", "interrupted"),
+      fault,
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("tool" as const),
+      id,
+      what: fc.integer({ min: 0, max: 3 }),
+      fault,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("run" as const),
+      id,
+      state: fc.constantFrom("queued", "started", "finished", "failed"),
+      fault,
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("custom" as const), id, value: fc.nat(9), fault }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("cut" as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("restart" as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("fail" as const) }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant("slow" as const), ms: fc.constantFrom(0, 0, 30, 300) }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.constantFrom(0, 1, 20, 500, 3000) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant("slow" as const), ms: fc.constantFrom(0, 0, 30, 300) }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.constantFrom(0, 1, 20, 500, 3000) }),
+  },
 );
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-function play(host: FakeHost, each: Step): void {
-  const has = (key: string) => host.store.has(key);
-  switch (each.do) {
-    case "text": {
-      const key = `m${each.id}`;
-      if (!has(key)) host.emit("llm.start", key, { role: "assistant" }, each.fault);
-      if (host.store.get(key)?.props.streaming === false) return;
-      const offset = String(host.store.get(key)?.props.content).length;
-      return host.emit("llm.delta", key, { delta: each.piece, offset }, each.fault);
-    }
-    case "final":
-      if (has(`m${each.id}`)) host.emit("llm.final", `m${each.id}`, { text: "", status: each.status }, each.fault);
-      return;
-    case "tool": {
-      const key = `t${each.id}`;
-      if (!has(key)) return host.emit("tool.start", key, { name: "f", input: {} }, each.fault);
-      if (each.what === 0) return host.emit("tool.done", key, { status: "completed" }, each.fault);
-      if (each.what === 1) return host.emit("tool.result", `${key}:result`, { toolCallId: key, result: "1" }, each.fault);
-      const offset = String(host.store.get(key)?.props.stdout ?? "").length;
-      return host.emit("tool.delta", key, { append: { stdout: { offset, delta: "x\n" } } }, each.fault);
-    }
-    case "run":
-      return host.emit(`run.${each.state}`, `r${each.id}`, { runId: `r${each.id}`, status: each.state }, each.fault);
-    case "custom":
-      return host.emit("timeline.upsert", `c${each.id}`, { entity: { id: `c${each.id}`, kind: "note", props: { [`k${each.value % 3}`]: each.value } } }, each.fault);
-    case "cut":
-      return host.cut();
-    case "restart":
-      return host.restart();
-    case "fail":
-      return void host.failTimeline.push(failure("network"));
-    case "slow":
-      host.delayMs = each.ms;
-      return;
-    case "wait":
-      return;
-  }
+const players: { [Kind in Step["do"]]: (host: FakeHost, step: Extract<Step, { do: Kind }>) => void } = {
+  text(host, { id, piece, fault }) {
+    const key = `m${id}`;
+    if (!host.store.has(key)) host.emit("llm.start", key, { role: "assistant" }, fault);
+    const { content, streaming } = host.store.get(key)?.props ?? {};
+    if (streaming === false) return;
+    host.emit("llm.delta", key, { delta: piece, offset: String(content).length }, fault);
+  },
+  final(host, { id, status, fault }) {
+    if (host.store.has(`m${id}`)) host.emit("llm.final", `m${id}`, { text: "", status }, fault);
+  },
+  tool(host, { id, what, fault }) {
+    const key = `t${id}`;
+    const offset = String(host.store.get(key)?.props.stdout ?? "").length;
+    if (!host.store.has(key)) host.emit("tool.start", key, { name: "f", input: {} }, fault);
+    else if (what === 0) host.emit("tool.done", key, { status: "completed" }, fault);
+    else if (what === 1) host.emit("tool.result", `${key}:result`, { toolCallId: key, result: "1" }, fault);
+    else host.emit("tool.delta", key, { append: { stdout: { offset, delta: "x\n" } } }, fault);
+  },
+  run: (host, { id, state, fault }) =>
+    host.emit(`run.${state}`, `r${id}`, { runId: `r${id}`, status: state }, fault),
+  custom(host, { id, value, fault }) {
+    const entity = { id: `c${id}`, kind: "note", props: { [`k${value % 3}`]: value } };
+    host.emit("timeline.upsert", entity.id, { entity }, fault);
+  },
+  cut: (host) => host.cut(),
+  restart: (host) => host.restart(),
+  fail: (host) => void host.failTimeline.push(failure("network")),
+  slow(host, { ms }) {
+    host.delayMs = ms;
+  },
+  wait() {},
+};
+
+function play<Kind extends Step["do"]>(host: FakeHost, step: Extract<Step, { do: Kind }>): void {
+  players[step.do as Kind](host, step);
 }
 
 async function session(steps: Step[]): Promise<void> {
   const host = new FakeHost();
   const store = new TimelineStore(() => {});
-  const manager = new WsManager({ transport: host, convId: "c", profile: "default", store, registry: standardRegistry() });
+  const manager = new WsManager({
+    transport: host,
+    convId: "c",
+    profile: "default",
+    store,
+    registry: standardRegistry(),
+  });
   const seen = new Map<string, { text: string; ended: boolean }>();
   const neverBack = () => {
     for (const { id: key, kind, props } of store.snapshot()) {

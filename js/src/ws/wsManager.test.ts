@@ -1,8 +1,8 @@
 // @vitest-environment node
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { standardRegistry } from "../sem/handlers";
-import { TimelineStore } from "../timeline/store";
 import { FakeHost, failure } from "../testing/fakeHost";
+import { TimelineStore } from "../timeline/store";
 import { Backoff } from "./backoff";
 import { type Phase, WsManager } from "./wsManager";
 
@@ -138,7 +138,10 @@ describe("the connection", () => {
     host.failTimeline = Array.from({ length: 6 }, () => failure("http", "The store is down."));
     manager.start();
     await settle(3000);
-    expect(manager.status.value).toMatchObject({ phase: "hydrating", failure: { message: "The store is down." } });
+    expect(manager.status.value).toMatchObject({
+      phase: "hydrating",
+      failure: { message: "The store is down." },
+    });
     expect(store.size).toBe(0);
     await settle(30_000);
     same();

@@ -4,7 +4,13 @@ import { readFrame, readHello, type SemFrame } from "../sem/frames";
 import type { SemRegistry } from "../sem/registry";
 import { type Entity, type EntityInput, readEntity } from "../timeline/entities";
 import type { TimelineStore } from "../timeline/store";
-import { asFailure, type Channel, type CloseReason, type Failure, type Transport } from "../transport/transport";
+import {
+  asFailure,
+  type Channel,
+  type CloseReason,
+  type Failure,
+  type Transport,
+} from "../transport/transport";
 import { Backoff } from "./backoff";
 import { type Gated, HydrationGate } from "./hydrationGate";
 
@@ -195,7 +201,9 @@ export class WsManager {
       this.#enter("hydrating", waits.attempt > 2 ? failure : null);
       try {
         this.#gate.asking();
-        const done = full ? await this.#fetchAll(epoch, atLeast, signal) : await this.#fetchSince(epoch, signal);
+        const done = full
+          ? await this.#fetchAll(epoch, atLeast, signal)
+          : await this.#fetchSince(epoch, signal);
         if (signal.aborted) return;
         if (done && this.#gate.covered >= atLeast) {
           full = false;

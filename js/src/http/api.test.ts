@@ -1,0 +1,184 @@
+// @vitest-environment node
+import { describe, expect, it } from "vitest";
+import { Api, type ApiError } from "./api";
+
+interface Call {
+  url: string;
+  init: RequestInit & { headers: Headers };
+}
+
+function server(answer: () => Response | Promise<Response>, more: { token?: string; cookies?: string } = {}) {
+  const calls: Call[] = [];
+  const api = new Api({
+    baseUrl: "/user/me/",
+    ...(more.token ? { token: more.token } : {}),
+    cookies: () => more.cookies ?? "a=1; _xsrf=2%7Cabc; b=2",
+    fetch: async (url, init) => {
+      calls.push({ url: String(url), init: init as Call["init"] });
+      return answer();
+    },
+  });
+  return { api, calls };
+}
+
+const json = (body: unknown, status = 200, headers: Record<string, string> = {}) =>
+  new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json", ...headers } });
+const marker = {
+  webchat: true,
+  version: "1",
+  protocol: 1,
+  engine: "openai",
+  model: "m",
+  capabilities: ["x"],
+};
+const rejected = async (promise: Promise<unknown>) => {
+  const error = await promise.then(
+    () => undefined,
+    (reason: ApiError) => reason,
+  );
+  return { kind: error?.kind, message: error?.message ?? "", code: error?.code };
+};
+
+describe("health", () => {
+  it("tells who answers", async () => {
+    const { api, calls } = server(() => json(marker));
+    expect(await api.health()).toEqual({
+      version: "1",
+      protocol: 1,
+      engine: "openai",
+      model: "m",
+      capabilities: ["x"],
+    });
+    expect(calls[0]?.url).toBe("/user/me/webchat/health");
+    expect(calls[0]?.init.credentials).toBe("same-origin");
+  });
+
+  it.each([
+    ["404", () => json({ message: "Not Found" }, 404), "missing"],
+    ["a page of HTML", () => new Response("<html></html>", { status: 200 }), "missing"],
+    ["JSON of something else", () => json({ version: "1" }), "missing"],
+    ["401", () => json({ message: "no" }, 401), "login"],
+    ["403", () => new Response("<html>Forbidden</html>", { status: 403 }), "login"],
+    ["a proxy without its server", () => new Response("Bad gateway", { status: 502 }), "network"],
+    ["an error of the server", () => json({ message: "The store is down." }, 503), "http"],
+  ] as const)("%s", async (_name, answer, kind) => {
+    expect((await rejected(server(answer).api.health())).kind).toBe(kind);
+  });
+
+  it("a network that is down says so in a sentence, and what is missing says what to do", async () => {
+    const down = server(() => Promise.reject(new TypeError("Failed to fetch")));
+    expect(await rejected(down.api.health())).toMatchObject({
+      kind: "network",
+      message: expect.stringContaining("cannot be reached"),
+    });
+    const missing = server(() => json({}, 404));
+    expect((await rejected(missing.api.health())).message).toContain("jupyter server extension list");
+  });
+
+  it("a redirect to the login page is a login", async () => {
+    const { api } = server(() => {
+      const response = new Response("<html>", { status: 200 });
+      Object.defineProperty(response, "redirected", { value: true });
+      Object.defineProperty(response, "url", { value: "http://localhost/user/me/login?next=x" });
+      return response;
+    });
+    expect((await rejected(api.health())).kind).toBe("login");
+  });
+});
+
+describe("chat", () => {
+  const request = { convId: "c", profile: "default", prompt: "hi", key: "k" };
+
+  it("posts JSON with the cookie's token", async () => {
+    const { api, calls } = server(() => json({ status: "started", run_id: "r", conv_id: "c" }));
+    expect(await api.chat(request)).toEqual({ status: "started", runId: "r", queuePosition: null });
+    const { url, init } = calls[0] as Call;
+    expect(url).toBe("/user/me/webchat/chat");
+    expect(init.method).toBe("POST");
+    expect(init.headers.get("Content-Type")).toBe("application/json");
+    expect(init.headers.get("X-XSRFToken")).toBe("2|abc");
+    expect(init.headers.get("Authorization")).toBeNull();
+    expect(JSON.parse(String(init.body))).toEqual({ prompt: "hi", conv_id: "c", idempotency_key: "k" });
+  });
+
+  it("names the profile in the path, and knows a queued prompt", async () => {
+    const { api, calls } = server(() => json({ status: "queued", run_id: "r", queue_position: 2 }, 202));
+    expect(await api.chat({ ...request, profile: "a b" })).toEqual({
+      status: "queued",
+      runId: "r",
+      queuePosition: 2,
+    });
+    expect(calls[0]?.url).toBe("/user/me/webchat/chat/a%20b");
+  });
+
+  it("gives the server's own sentence and code on", async () => {
+    const { api } = server(() => json({ message: "The queue is full.", code: "queue_full" }, 429));
+    expect(await rejected(api.chat(request))).toEqual({
+      kind: "http",
+      message: "The queue is full.",
+      code: "queue_full",
+    });
+  });
+
+  it("uses the page's token only where there is no cookie", async () => {
+    const without = server(() => json({}), { token: "t", cookies: "" });
+    await without.api.chat(request);
+    expect(without.calls[0]?.init.headers.get("Authorization")).toBe("token t");
+    const withCookie = server(() => json({}), { token: "t" });
+    await withCookie.api.chat(request);
+    expect(withCookie.calls[0]?.init.headers.get("Authorization")).toBeNull();
+  });
+});
+
+describe("timeline", () => {
+  it("reads the position from the headers", async () => {
+    const { api, calls } = server(() =>
+      json([{ id: "a" }], 200, {
+        "X-Timeline-Version": "12",
+        "X-Timeline-Epoch": "e",
+        "X-Timeline-More": "true",
+      }),
+    );
+    expect(await api.timeline({ convId: "c", since: 3, limit: 5 })).toEqual({
+      rows: [{ id: "a" }],
+      version: 12,
+      epoch: "e",
+      more: true,
+    });
+    expect(calls[0]?.url).toBe("/user/me/webchat/timeline?conv_id=c&since_version=3&limit=5");
+  });
+
+  it("takes no answer without a position for a timeline", async () => {
+    expect((await rejected(server(() => json([])).api.timeline({ convId: "c" }))).kind).toBe("http");
+    expect(
+      (
+        await rejected(
+          server(() => json({}, 200, { "X-Timeline-Version": "1" })).api.timeline({ convId: "c" }),
+        )
+      ).kind,
+    ).toBe("http");
+  });
+});
+
+it("stop names the run, or none", async () => {
+  const { api, calls } = server(() => json({}));
+  await api.stop("c 1", "r");
+  await api.stop("c");
+  expect(calls.map(({ url, init }) => [url, init.body])).toEqual([
+    ["/user/me/webchat/conversations/c%201/stop", '{"run_id":"r"}'],
+    ["/user/me/webchat/conversations/c/stop", "{}"],
+  ]);
+});
+
+it("gives up on a server that does not answer", async () => {
+  const api = new Api({
+    baseUrl: "/",
+    cookies: () => "",
+    timeoutMs: 20,
+    fetch: (_url, init) =>
+      new Promise((_resolve, reject) =>
+        init?.signal?.addEventListener("abort", () => reject(new Error("aborted"))),
+      ),
+  });
+  expect((await rejected(api.health())).kind).toBe("network");
+});
