@@ -168,7 +168,7 @@ class Conversation:
             if left.started:
                 events, messages = closing_events(left.run_id, request.prompt, self.stream.timeline)
                 self._memory += messages
-                await self.stream.emit(*events, ended=(left.run_id,), turn=(left.run_id, tuple(messages)))
+                await self.stream.emit(*events, ended=(left.run_id,), turns=((left.run_id, tuple(messages)),))
             else:
                 run = Run(left.run_id, request, announced=False)
                 run.accepted.set()
@@ -260,7 +260,7 @@ class Conversation:
         turn = (Message("user", run.request.prompt), *produced)
         self._memory += turn
         try:
-            await self.stream.emit(*events, ended, ended=(run.id,), turn=(run.id, turn))
+            await self.stream.emit(*events, ended, ended=(run.id,), turns=((run.id, turn),))
         except WebChatError as unsaved:
             self._env.log.error("webchat: the end of run %s is not on disk yet: %s", run.id, unsaved)
 

@@ -22,6 +22,8 @@ __all__ = ["StreamCoordinator"]
 
 _WRITE_SECONDS = 0.25
 """Streaming text is written at most this often (docs/contract.md, 8)."""
+_RETRY_SECONDS = 2.0
+"""A write that failed is tried again after this, unless another comes first."""
 
 
 class StreamCoordinator:
@@ -50,8 +52,11 @@ class StreamCoordinator:
         """The last `seq` that is on disk."""
         self._dirty: set[str] = set()
         """Rows with text that is not on disk yet."""
+        self._owed: dict[str, tuple[Any, ...]] = {}
+        """Parts of batches that could not be written: ends of runs and their turns."""
         self._unsent: deque[tuple[tuple[Frame | Delta, ...], asyncio.Future[None] | None]] = deque()
         self._writer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def emit(self, *events: RunEvent, undo: bool = False, **parts: Any) -> Awaitable[None]:
         """Number events at once; done when they, and `parts` of a Batch, are on disk in one transaction.
@@ -66,7 +71,7 @@ class StreamCoordinator:
         made = [id for id in touched if id not in self.timeline]
         for frame in frames:
             self.timeline.apply(frame.event)
-        saved = asyncio.ensure_future(self._write(tuple(touched), parts))
+        saved = asyncio.ensure_future(self._write(tuple(touched), parts, owed=not undo))
         self._unsent.append((frames, saved))
         saved.add_done_callback(lambda done: self._saved(done, made if undo else None, frames))
         return asyncio.shield(saved)
@@ -84,8 +89,7 @@ class StreamCoordinator:
             self._unsent.append(((frame,), None))
         else:
             self._publish(frame)
-        if self._writer is None:
-            self._writer = asyncio.get_running_loop().call_later(_WRITE_SECONDS, self._write_text)
+        self._write_within(_WRITE_SECONDS)
 
     def text_of(self, id: str) -> str:
         """The text of a row so far; empty where there is none."""
@@ -95,11 +99,12 @@ class StreamCoordinator:
     async def flush(self) -> None:
         """Write what waits. Raises StoreUnavailable."""
         self._stop_writer()
-        if self._dirty:
+        if self._dirty or self._owed:
             await self.emit()
 
     def close(self) -> None:
         """Stop the timer; `flush` first."""
+        self._closed = True
         self._stop_writer()
 
     # -- parts ---------------------------------------------------------------------------------------
@@ -108,11 +113,17 @@ class StreamCoordinator:
         self.version = max(self.version + 1, self._now_ms() * 1000)
         return self.version
 
-    def _write(self, touched: tuple[str, ...], parts: dict[str, Any]) -> Awaitable[None]:
-        """Hand the rows to the store now, in the order of the calls; done when they are on disk."""
+    def _write(self, touched: tuple[str, ...], parts: dict[str, Any], *, owed: bool) -> Awaitable[None]:
+        """Hand the rows to the store now, in the order of the calls; done when they are on disk.
+
+        Rows that could not be written stay dirty; with `owed` the other parts are kept for the next write,
+        too.
+        """
         ids = tuple(dict.fromkeys((*touched, *self._dirty)))
         self._dirty.clear()
         self._stop_writer()
+        due, self._owed = self._owed, {}
+        parts = {**parts, **{name: (*late, *parts.get(name, ())) for name, late in due.items()}}
         rows = tuple(_snapshot(row) for id in ids if (row := self.timeline.row(id)) is not None)
         version = self.version
         written = self._store.write(Batch(conv_id=self._conv_id, version=version, rows=rows, **parts))
@@ -122,6 +133,9 @@ class StreamCoordinator:
                 await written
             except BaseException:
                 self._dirty.update(id for id in ids if id in self.timeline)
+                for name, late in (parts if owed else due).items():
+                    self._owed[name] = (*late, *self._owed.get(name, ()))
+                self._write_within(_RETRY_SECONDS)
                 raise
             self.committed = max(self.committed, version)
 
@@ -146,9 +160,13 @@ class StreamCoordinator:
 
     def _write_text(self) -> None:
         self._writer = None
-        if self._dirty:
-            written = asyncio.ensure_future(self._write((), {}))
+        if self._dirty or self._owed:
+            written = asyncio.ensure_future(self._write((), {}, owed=True))
             written.add_done_callback(_retrieve)
+
+    def _write_within(self, seconds: float) -> None:
+        if self._writer is None and not self._closed:
+            self._writer = asyncio.get_running_loop().call_later(seconds, self._write_text)
 
     def _stop_writer(self) -> None:
         if self._writer is not None:

@@ -234,12 +234,10 @@ def _write(db: sqlite3.Connection, batch: Batch) -> None:
         [(p.run_id, conv, p.seq, p.started, _encode(p.request).decode()) for p in batch.pending],
     )
     db.executemany("DELETE FROM runs WHERE run_id = ?", [(run_id,) for run_id in batch.ended])
-    if batch.turn is not None:
-        run_id, messages = batch.turn
-        db.execute(
-            "INSERT OR REPLACE INTO turns VALUES (?, ?, 'final', ?, ?)",
-            (conv, run_id, batch.version, _encode(messages).decode()),
-        )
+    db.executemany(
+        "INSERT OR REPLACE INTO turns VALUES (?, ?, 'final', ?, ?)",
+        [(conv, run_id, batch.version, _encode(messages).decode()) for run_id, messages in batch.turns],
+    )
     if batch.key is not None:
         k = batch.key
         db.execute("DELETE FROM keys WHERE created < ?", (k.created - KEY_LIFETIME_MS,))

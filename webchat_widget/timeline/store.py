@@ -47,8 +47,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...] = ()
     pending: tuple[PendingRun, ...] = ()
     ended: tuple[str, ...] = ()
-    turn: tuple[str, tuple[Message, ...]] | None = None
-    """A run's id and the messages that it adds to the model's memory."""
+    turns: tuple[tuple[str, tuple[Message, ...]], ...] = ()
+    """Runs' ids and the messages that they add to the model's memory."""
     key: KeyRecord | None = None
     title: str | None = None
     """Taken where the conversation has none yet."""

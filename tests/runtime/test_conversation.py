@@ -1,0 +1,267 @@
+"""Runs of a conversation: one at a time, in order, and each to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from tests.runtime.conftest import Start
+from webchat_widget.engines.scripted import ScriptedEngine
+from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, StoreUnavailable
+from webchat_widget.events import CallRequest, Finish, ThinkingChunk
+from webchat_widget.runtime.environment import RuntimeSettings
+from webchat_widget.timeline.sqlite import SQLiteStore
+from webchat_widget.timeline.store import Batch
+from webchat_widget.tools.loop import Limits
+
+
+def asks(name: str, arguments: str = "{}") -> list[object]:
+    """A script in which the model asks for a tool."""
+    return [CallRequest("call_0", name, arguments), Finish("tool_calls")]
+
+
+async def test_a_run_is_told_from_start_to_end(start: Start) -> None:
+    chat = await start(ScriptedEngine([ThinkingChunk("hm"), "Hello", " there"]))
+    page = await chat.join()
+    run = (await chat.say("hi"))["run_id"]
+    await page.until("run.finished")
+    assert [t for t in page.types if not t.endswith("delta")] == [
+        "ws.hello",
+        "run.started",
+        "timeline.upsert",
+        "llm.thinking.start",
+        "llm.thinking.final",
+        "llm.start",
+        "llm.final",
+        "run.finished",
+    ]
+    ids = [row["id"] for row in await chat.rows()]
+    assert ids == [run, f"{run}:user", f"{run}:thinking:1", f"{run}:text:1"]
+
+
+async def test_what_was_live_is_what_is_stored(start: Start) -> None:
+    chat = await start(ScriptedEngine(asks("double", '{"n": 21}'), "42 it is"), tools=(lambda_double,))
+    page = await chat.join()
+    await chat.say("double 21")
+    await page.until("run.finished")
+    live = await chat.rows()
+    await chat.service.close()
+    again = await start(store=SQLiteStore(chat.store.path))  # type: ignore[attr-defined]
+    assert await again.rows() == live
+    assert [row["kind"] for row in live] == ["run", "message", "tool_call", "tool_result", "message"]
+
+
+def lambda_double(n: int) -> int:
+    """Twice n."""
+    return 2 * n
+
+
+lambda_double.__name__ = "double"
+
+
+async def test_two_prompts_at_once_are_one_run_and_one_in_the_queue(start: Start) -> None:
+    gate = asyncio.Event()
+    chat = await start(ScriptedEngine(["one", gate], "two"))
+    page = await chat.join()
+    first, second = await asyncio.gather(chat.say("1"), chat.say("2"))
+    assert (first["status"], second["status"], second["queue_position"]) == ("started", "queued", 1)
+    gate.set()
+    await page.until("run.finished", 2)
+    assert await chat.texts() == [("user", "1"), ("assistant", "one"), ("user", "2"), ("assistant", "two")]
+
+
+async def test_a_hundred_prompts_at_once_run_one_by_one(start: Start) -> None:
+    chat = await start(
+        ScriptedEngine(*(f"answer {n}" for n in range(100))), settings=RuntimeSettings(queue=100)
+    )
+    page = await chat.join()
+    replies = await asyncio.gather(*(chat.say(str(n)) for n in range(100)))
+    await page.until("run.finished", 100)
+    started = [event["id"] for event in page.of("run.started")]
+    assert started == [reply["run_id"] for reply in replies]
+    running = 0
+    for type_ in page.types:
+        running += (type_ == "run.started") - (type_ == "run.finished")
+        assert running in (0, 1)
+
+
+async def test_a_full_queue_refuses(start: Start) -> None:
+    gate = asyncio.Event()
+    chat = await start(ScriptedEngine([gate, "one"], "two"), settings=RuntimeSettings(queue=1))
+    page = await chat.join()
+    await chat.say("1")
+    await page.until("timeline.upsert")
+    await chat.say("2")
+    with pytest.raises(QueueFull):
+        await chat.say("3")
+    gate.set()
+    await page.until("run.finished", 2)
+
+
+async def test_one_key_is_one_run_even_at_the_same_instant(start: Start) -> None:
+    chat = await start(ScriptedEngine("only one"))
+    page = await chat.join()
+    replies = await asyncio.gather(*(chat.say("hi", key="k") for _ in range(20)))
+    await page.until("run.finished")
+    assert len({reply["run_id"] for reply in replies}) == 1
+    assert len(page.of("run.started")) == 1
+
+
+async def test_stop_in_the_middle_of_a_tool_leaves_no_orphan(start: Start) -> None:
+    release = threading.Event()
+
+    def slow() -> str:
+        """Wait for the test."""
+        release.wait(20)
+        return "late"
+
+    engine = ScriptedEngine(["Let me see", *asks("slow")], "next")
+    chat = await start(engine, tools=(slow,))
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("tool.start")
+    await chat.service.stop("c", None)
+    release.set()
+    assert page.types[-3:] == ["tool.result", "tool.done", "run.stopped"] or await _arrived(page)
+    await chat.say("again")
+    await page.until("run.finished")
+    assert [m.role for m in engine.turns[-1].messages] == ["user", "assistant", "tool", "user"]
+
+
+async def _arrived(page: object) -> bool:
+    await page.until("run.stopped")  # type: ignore[attr-defined]
+    return page.types[-3:] == ["tool.result", "tool.done", "run.stopped"]  # type: ignore[attr-defined, no-any-return]
+
+
+async def test_a_fault_after_some_text_keeps_it(start: Start) -> None:
+    fault = EngineError("The line was cut.", code="interrupted", retryable=True)
+    chat = await start(ScriptedEngine(["half a", fault]))
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("run.failed")
+    rows = {row["kind"]: row["props"] for row in await chat.rows()}
+    assert (rows["message"]["content"], rows["message"]["status"]) == ("half a", "interrupted")
+    assert rows["error"] == {"message": "The line was cut.", "code": "interrupted", "retryable": True}
+    assert rows["run"]["error"] == "The line was cut."
+
+
+async def test_a_bug_in_an_engine_ends_the_run_with_a_sentence(start: Start) -> None:
+    chat = await start(ScriptedEngine(["x", ZeroDivisionError("secret")], "fine"))
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("run.failed")
+    (error,) = [row["props"] for row in await chat.rows() if row["kind"] == "error"]
+    assert error["code"] == "internal_error"
+    assert "secret" not in error["message"]
+    await chat.say("next")
+    await page.until("run.finished")
+
+
+async def test_a_model_that_only_calls_tools_stops_at_the_limit(start: Start) -> None:
+    chat = await start(
+        ScriptedEngine(*(asks("double", '{"n": 1}') for _ in range(3))),
+        tools=(lambda_double,),
+        settings=RuntimeSettings(limits=Limits(rounds=3)),
+    )
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("run.failed")
+    (error,) = [row["props"] for row in await chat.rows() if row["kind"] == "error"]
+    assert error["code"] == "tool_limit"
+    assert len(page.of("tool.done")) == 3
+
+
+async def test_a_run_ends_at_its_time_limit(start: Start) -> None:
+    chat = await start(ScriptedEngine(["tick", asyncio.Event()]), settings=RuntimeSettings(run_seconds=0.05))
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("run.failed")
+    (error,) = [row["props"] for row in await chat.rows() if row["kind"] == "error"]
+    assert error["code"] == "run_timeout"
+    assert ("assistant", "tick") in await chat.texts()
+
+
+async def test_a_model_that_says_nothing_is_reported(start: Start) -> None:
+    chat = await start(ScriptedEngine([]))
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("run.finished")
+    assert [row["kind"] for row in await chat.rows()] == ["run", "message", "log"]
+
+
+async def test_closing_interrupts_the_run_and_keeps_the_queue(start: Start) -> None:
+    chat = await start(ScriptedEngine(["partial", asyncio.Event()]))
+    page = await chat.join()
+    cut = await chat.say("1")
+    waits = await chat.say("2")
+    await page.until("llm.delta")
+    await chat.service.close()
+    assert page.closed == (1001, "the server is restarting")
+    with pytest.raises(ShuttingDown):
+        await chat.say("3")
+    again = await start(ScriptedEngine("second"), store=SQLiteStore(chat.store.path))  # type: ignore[attr-defined]
+    await again.service.start()
+    page = await again.join()
+    async with asyncio.timeout(20):
+        while "second" not in [text for _, text in await again.texts()]:
+            await asyncio.sleep(0)
+    rows = {row["id"]: row["props"] for row in await again.rows()}
+    assert (rows[cut["run_id"]]["status"], rows[cut["run_id"]]["stopReason"]) == ("failed", "interrupted")
+    assert rows[f"{cut['run_id']}:text:1"]["status"] == "interrupted"
+    assert rows[f"{waits['run_id']}:text:1"]["content"] == "second"
+
+
+class FailingStore(SQLiteStore):
+    """A store whose writes can be made to fail, as on a full disk."""
+
+    failing = False
+
+    def write(self, batch: Batch) -> asyncio.Future[None]:
+        if not self.failing:
+            return super().write(batch)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(StoreUnavailable("The disk is full."))
+        return future
+
+
+async def test_a_prompt_that_is_not_on_disk_is_not_accepted(start: Start, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    store = FailingStore(tmp_path / "failing.sqlite")
+    engine = ScriptedEngine("answer")
+    chat = await start(engine, store=store)
+    page = await chat.join()
+    store.failing = True
+    with pytest.raises(StoreUnavailable):
+        await chat.say("lost?", key="k")
+    assert await chat.rows() == []
+    assert engine.turns == []
+    store.failing = False
+    await chat.say("lost?", key="k")
+    await page.until("run.finished")
+    assert await chat.texts() == [("user", "lost?"), ("assistant", "answer")]
+    assert page.types.count("timeline.upsert") == 1
+
+
+async def test_a_disk_that_fails_in_mid_run_is_reported_and_catches_up(start: Start, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    store = FailingStore(tmp_path / "failing.sqlite")
+    gate = asyncio.Event()
+    chat = await start(
+        ScriptedEngine(["text", gate, CallRequest("x", "none", "{}"), Finish("tool_calls")], "ok"),
+        store=store,
+    )
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("llm.delta")
+    store.failing = True
+    gate.set()
+    await page.until("run.failed")
+    (error,) = [row["props"] for row in await chat.rows() if row["kind"] == "error"]
+    assert (error["code"], error["message"]) == ("store_unavailable", "The disk is full.")
+    store.failing = False
+    await chat.say("again")
+    await page.until("run.finished")
+    live = await chat.rows()
+    await chat.service.close()
+    again = await start(store=SQLiteStore(store.path))
+    assert await again.rows() == live

@@ -1,0 +1,144 @@
+"""Readers: nobody waits for a slow one, and a slow one gets fewer, larger frames."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.runtime.conftest import Page, Start
+from webchat_widget.engines.scripted import ScriptedEngine
+from webchat_widget.runtime.environment import RuntimeSettings
+from webchat_widget.runtime.pool import ConnectionPool, PoolSettings
+from webchat_widget.sem.frames import Control, Delta, Frame
+
+
+def deltas(count: int) -> list[Delta]:
+    """A text in pieces of one character."""
+    return [Delta.of("llm.delta", "m", 1000 + n, n, "x") for n in range(count)]
+
+
+def pool(**settings: float) -> ConnectionPool:
+    """A pool of its own."""
+    return ConnectionPool(PoolSettings(**settings), lambda _: "", lambda: None)  # type: ignore[arg-type]
+
+
+HELLO = Control("ws.hello", "c", {})
+
+
+async def test_what_waits_is_merged_and_loses_nothing() -> None:
+    readers = pool()
+    page = Page()
+    connection = readers.add(page, HELLO, append=True)
+    for delta in deltas(1000):
+        readers.publish(delta)
+    end: Frame = Frame({"type": "llm.final", "id": "m", "seq": 9000, "data": {}})
+    readers.publish(end)
+    await page.until("llm.final")
+    assert len(page.frames) <= 4
+    assert "".join(event["data"]["delta"] for event in page.of("llm.delta")) == "x" * 1000
+    assert page.of("llm.delta")[-1]["seq"] == 1999
+    assert [frame["n"] for frame in page.frames] == list(range(1, len(page.frames) + 1))
+    connection.close(1000, "done")
+
+
+async def test_deltas_are_never_merged_across_another_frame() -> None:
+    readers = pool()
+    page = Page()
+    readers.add(page, HELLO, append=True)
+    first, second, third = deltas(3)
+    readers.publish(first)
+    readers.publish(Frame({"type": "log", "id": "l", "seq": 1500, "data": {}}))
+    readers.publish(second)
+    readers.publish(third)
+    readers.publish(Frame({"type": "llm.final", "id": "m", "seq": 9000, "data": {}}))
+    await page.until("llm.final")
+    assert page.types == ["ws.hello", "llm.delta", "log", "llm.delta", "llm.final"]
+    readers.close(1001, "end")
+
+
+async def test_one_reader_does_not_change_what_another_gets() -> None:
+    readers = pool()
+    slow, quick = Page(), Page()
+    slow.free.clear()
+    readers.add(slow, HELLO, append=True)
+    readers.add(quick, HELLO, append=True)
+    for delta in deltas(200):
+        readers.publish(delta)
+        await asyncio.sleep(0)
+    readers.publish(Frame({"type": "llm.final", "id": "m", "seq": 9000, "data": {}}))
+    await quick.until("llm.final")
+    assert slow.frames == []
+    slow.free.set()
+    await slow.until("llm.final")
+    for page in (slow, quick):
+        assert "".join(event["data"]["delta"] for event in page.of("llm.delta")) == "x" * 200
+    assert len(slow.of("llm.delta")) <= len(quick.of("llm.delta"))
+    readers.close(1001, "end")
+
+
+async def test_a_reader_that_takes_nothing_is_closed_as_too_slow() -> None:
+    readers = pool(stall_seconds=0.05)
+    page = Page()
+    page.free.clear()
+    readers.add(page, HELLO, append=True)
+    async with asyncio.timeout(20):
+        while len(readers):
+            await asyncio.sleep(0)
+    assert page.closed == (4408, "too slow")
+
+
+async def test_a_reader_for_whom_too_much_waits_is_closed() -> None:
+    readers = pool(outbox_bytes=1000)
+    page = Page()
+    page.free.clear()
+    readers.add(page, HELLO, append=True)
+    for delta in deltas(2000):
+        readers.publish(delta)
+    assert page.closed == (4408, "too slow")
+
+
+async def test_a_reader_that_is_gone_is_let_go() -> None:
+    class Gone(Page):
+        async def send(self, frame: str) -> None:
+            raise ConnectionError("gone")
+
+    readers = pool()
+    readers.add(Gone(), HELLO, append=True)
+    async with asyncio.timeout(20):
+        while len(readers):
+            await asyncio.sleep(0)
+
+
+async def test_an_idle_conversation_leaves_memory_and_comes_back_whole(start: Start) -> None:
+    settings = RuntimeSettings(evict_after=0.01, pool=PoolSettings(idle_timeout=0.01))
+    chat = await start(ScriptedEngine("hello", "again"), settings=settings)
+    await chat.say("hi")
+    manager = chat.service._manager
+    async with asyncio.timeout(20):
+        while len(manager):
+            await asyncio.sleep(0.001)
+    assert await chat.texts() == [("user", "hi"), ("assistant", "hello")]
+    page = await chat.join()
+    await chat.say("more")
+    await page.until("run.finished")
+    assert (await chat.texts())[-1] == ("assistant", "again")
+
+
+async def test_a_conversation_that_runs_or_is_read_stays(start: Start) -> None:
+    settings = RuntimeSettings(evict_after=0.01, pool=PoolSettings(idle_timeout=0.01))
+    gate = asyncio.Event()
+    chat = await start(ScriptedEngine([gate, "done"]), settings=settings)
+    await chat.say("hi", "runs")
+    page = await chat.join("read")
+    await asyncio.sleep(0.1)  # ten times what it takes an idle one to go
+    assert chat.service._manager.live("runs") is not None
+    assert chat.service._manager.live("read") is not None
+    gate.set()
+    del page
+
+
+async def test_the_seeds_form_carries_the_whole_text(start: Start) -> None:
+    chat = await start(ScriptedEngine(["a", "b", "c"]))
+    page = await chat.join(append=False)
+    await chat.say("hi")
+    await page.until("run.finished")
+    assert page.of("llm.delta")[-1]["data"]["cumulative"] == "abc"
