@@ -51,6 +51,20 @@ print(f"{escape_velocity(5.97e24, 6371):.1f} km/s")  # 11.2 km/s
 
 > A rocket need not be that fast: it may go on burning.
 """
+README_ANSWER = r"""About **11.2 km/s**. A body leaves for good when its kinetic energy makes up for gravity:
+
+$$v_e = \sqrt{2 G M / r}$$
+
+| Body  | Mass (kg)             | Radius (km) | Speed (km/s) |
+|:------|----------------------:|------------:|-------------:|
+| Earth | $5.97 \times 10^{24}$ | 6,371       | 11.2         |
+| Mars  | $6.42 \times 10^{23}$ | 3,390       | 5.0          |
+
+```python
+def escape_velocity(mass: float, radius: float) -> float:
+    return (2 * 6.674e-11 * mass / radius) ** 0.5
+```
+"""
 QUESTION = "How fast must one be to leave the Earth, Mars or the Moon?"
 LONG = "Show me a long line of code.\n```\n" + "x = " + " + ".join(f"value_{n}" for n in range(40)) + "\n```"
 READY = Reply("Good. Ask away.")
@@ -90,7 +104,7 @@ def thinking(chat: ChatPage, model: ModelServer) -> None:
     model.script(Reply(ANSWER, reasoning=reasoning, hold=gate))
     chat.send(QUESTION)
     gate.step(14)
-    until(lambda: "three" in str(chat.rows(role="thinking")), "a thought")
+    until(lambda: "radii" in str(chat.rows(role="thinking")), "a thought")
 
 
 def thought(chat: ChatPage, model: ModelServer) -> None:
@@ -98,13 +112,15 @@ def thought(chat: ChatPage, model: ModelServer) -> None:
     chat.ask("How fast must one be to leave the Earth?")
 
 
-def tool(chat: ChatPage, model: ModelServer) -> None:
-    call = {"name": "calculate", "arguments": {"expression": "37 * 42"}}
-    bad = {"name": "calculate", "arguments": {"expression": "1 / 0"}}
-    model.script(
-        Reply("Let me compute that.", tool_calls=[call, bad]), "37 × 42 is **1554**; 1 / 0 is nothing."
-    )
-    chat.ask("Compute 37 * 42, and 1 / 0")
+def demo(chat: ChatPage, model: ModelServer) -> None:
+    """The demo engine: its introduction, a thought, and a tool that really runs."""
+    chat.ask("Compute 37 * 42")
+
+
+def tool_failed(chat: ChatPage, model: ModelServer) -> None:
+    call = {"name": "weather", "arguments": {"city": "Paris", "days": 3, "units": ["celsius", "km/h"]}}
+    model.script(Reply("Let me look.", tool_calls=[call]), "I can't know what the weather is.")
+    chat.ask("What is the weather in Paris?")
 
 
 def error(chat: ChatPage, model: ModelServer) -> None:
@@ -181,7 +197,8 @@ SCENES: tuple[Scene, ...] = (
     top,
     thinking,
     thought,
-    tool,
+    demo,
+    tool_failed,
     error,
     unreachable,
     queued,
@@ -195,8 +212,15 @@ SCENES: tuple[Scene, ...] = (
 class Photographer:
     """Opens a fresh chat for each scene, in the same servers."""
 
-    def __init__(self, browser: Browser, server: Jupyter, model: ModelServer, folder: Path) -> None:
-        self.browser, self.server, self.model, self.folder = browser, server, model, folder
+    def __init__(
+        self, browser: Browser, servers: tuple[Jupyter, Jupyter], model: ModelServer, folder: Path
+    ) -> None:
+        """*servers*: one with the model, one with the demo engine."""
+        self.browser, self.model, self.folder = browser, model, folder
+        self.server, self.demo_server = servers
+
+    def server_of(self, scene: Scene) -> Jupyter:
+        return self.demo_server if scene is demo else self.server
 
     @contextmanager
     def page(
@@ -223,34 +247,35 @@ class Photographer:
 
     def on_the_page(self, scene: Scene, *, width: int = 1200, dark: bool = False) -> None:
         with self.page(width=width, dark=dark) as page:
-            scene(open_page(page, self.server), self.model)
+            scene(open_page(page, self.server_of(scene)), self.model)
             size = "narrow-" if width < 500 else ""
             self.take(f"page-{size}{'dark' if dark else 'light'}-{scene.__name__}", page)
 
     def in_jupyterlab(self, scene: Scene, *, dark: bool = False) -> None:
         name = f"lab-{'dark' if dark else 'light'}-{scene.__name__}"
         with self.page(dark=dark) as page:
-            lab = open_lab(page, self.server, f"{name}.ipynb")
+            lab = open_lab(page, self.server_of(scene), f"{name}.ipynb")
             if dark:
                 lab.command("apputils:change-theme", theme="JupyterLab Dark")
-                page.wait_for_selector("body[data-jp-theme-light=false]")
+                page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
             scene(lab.chat(), self.model)
             self.take(name, page)
             if dark:
                 lab.command("apputils:change-theme", theme="JupyterLab Light")
-                page.wait_for_selector("body[data-jp-theme-light=true]")
+                page.wait_for_selector("body[data-jp-theme-light=true]", state="attached")
 
     def for_the_readme(self) -> None:
         README_PICTURE.parent.mkdir(parents=True, exist_ok=True)
-        with self.page(width=1180, height=860, scale=2) as page:
-            lab = open_lab(
-                page,
-                self.server,
-                "hello.ipynb",
-                "from webchat_widget import ChatWidget\nchat = ChatWidget()\nchat",
-            )
+        with self.page(width=1180, height=720, scale=2) as page:
+            code = "from webchat_widget import ChatWidget\n\nchat = ChatWidget()\nchat"
+            lab = open_lab(page, self.server, "hello.ipynb", code)
             lab.command("application:toggle-left-area")
-            done(lab.chat(), self.model)
+            self.model.script(
+                Reply(README_ANSWER, reasoning="The speed at which the kinetic energy suffices.")
+            )
+            chat = lab.chat()
+            chat.ask("How fast must one be to leave the Earth for good?")
+            chat.root.locator("math").first.wait_for()
             page.screenshot(path=README_PICTURE)
             print(README_PICTURE)
 
@@ -267,9 +292,15 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary, ModelServer(models=["small-model"]) as model:
         env = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-none", "WEBCHAT_MODEL": "small-model"}
-        with Jupyter(Path(temporary), env=env) as server, sync_playwright() as playwright:
+        folders = (Path(temporary) / "model", Path(temporary) / "demo")
+        quick = ["--WebChat.demo_delay=0"]
+        with (
+            Jupyter(folders[0], env=env) as server,
+            Jupyter(folders[1], args=quick) as demo_server,
+            sync_playwright() as playwright,
+        ):
             browser = playwright.chromium.launch(executable_path=chromium.find(), args=chromium.ARGS)
-            photographer = Photographer(browser, server, model, options.folder)
+            photographer = Photographer(browser, (server, demo_server), model, options.folder)
             photographer.for_the_readme() if options.readme or not options.only else None
             if not options.readme:
                 for scene in scenes:
