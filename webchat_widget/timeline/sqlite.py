@@ -8,6 +8,7 @@ SQLite 3.7.0 to 3.51.2, which needs two.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import sqlite3
@@ -132,14 +133,15 @@ class SQLiteStore:
                     ending = True
                 else:
                     jobs.append(job)
+            if not jobs:
+                continue
             try:
                 db = db or self._open()
             except (sqlite3.Error, OSError, WebChatError) as error:
                 for each in jobs:
                     _settle(each, None, self._unavailable(error))
                 continue
-            if jobs:
-                self._run(db, jobs)
+            self._run(db, jobs)
         if db is not None:
             db.close()
 
@@ -153,8 +155,10 @@ class SQLiteStore:
         if self.path != ":memory:":
             path = Path(self.path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # SQLite gives its -wal and -shm files the mode of the database itself.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            # SQLite gives its -wal and -shm files the mode of the database itself. A file that exists is not
+            # opened here: to close it again would drop the lock of another store of this process (POSIX).
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             path.chmod(0o600)
         db = sqlite3.connect(self.path, isolation_level=None, timeout=2)
         try:
