@@ -1,4 +1,4 @@
-"""Who wins: the golden merges, which js/src/timeline/contract.test.ts reads too, and what holds for any rows."""
+"""Who wins: the golden merges, and what holds for any rows. js/src/timeline reads the same file."""
 
 from __future__ import annotations
 
