@@ -138,10 +138,14 @@ class Jupyter:
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def cpu_ns(self) -> int:
         """The processor time that the server and its threads have had, in nanoseconds."""
-        assert self._process is not None
-        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        threads = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
         return sum(int(thread.read_text().split()[0]) for thread in threads)
 
     def timeline(self, conv_id: str) -> list[dict[str, Any]]:

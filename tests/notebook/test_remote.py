@@ -1,0 +1,188 @@
+"""Python in a kernel as a client of its server: a real server, a real kernel's environment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.jupyter import Jupyter, free_port
+from tests.support.model_server import Gate, ModelServer, Reply
+from webchat_widget.errors import ServerUnavailable, WebChatError
+from webchat_widget.notebook.remote import RemoteChat, Server, find_server
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ModelServer]:
+    """The model's server."""
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Iterator[Jupyter]:
+    """A Jupyter server with the extension, below a base_url."""
+    folder = tmp_path_factory.mktemp("remote")
+    env = {"OPENAI_BASE_URL": model.url}
+    with Jupyter(folder, command="webchat", base_url="/user/x/", env=env) as jupyter:
+        yield jupyter
+
+
+@pytest.fixture
+def chat(server: Jupyter, model: ModelServer) -> RemoteChat:
+    """A client as a kernel of that server has it."""
+    model.reset()
+    return RemoteChat(Server(server.url(), server.token))
+
+
+@pytest.fixture
+def conv() -> str:
+    """A conversation that no other test has."""
+    return f"c-{uuid.uuid4()}"
+
+
+def describe(folder: Path, monkeypatch: pytest.MonkeyPatch, **info: object) -> None:
+    """What a server writes about itself, and what it tells the kernels that it starts."""
+    (folder / "jpserver-4242.json").write_text(json.dumps(info))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder))
+    monkeypatch.setenv("JPY_PARENT_PID", "4242")
+    monkeypatch.delenv("JUPYTERHUB_API_TOKEN", raising=False)
+
+
+class TestFindServer:
+    def test_by_the_process_that_started_the_kernel(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        describe(tmp_path, monkeypatch, url="http://localhost:8888/user/x", token="secret")
+        assert find_server() == Server("http://localhost:8888/user/x/", "secret")
+        assert "secret" not in repr(find_server())
+
+    def test_the_real_one(self, server: Jupyter, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(server.folder / "runtime"))
+        monkeypatch.setenv("JPY_PARENT_PID", str(server.pid))
+        found = find_server()
+        assert found.token == server.token
+        assert found.url.endswith("/user/x/")
+
+    def test_on_a_hub_with_the_users_own_token(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        describe(tmp_path, monkeypatch, url="http://localhost:8888/", token="")
+        monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "hub")
+        assert find_server().token == "hub"
+
+    def test_none_outside_of_jupyter(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+        monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
+        with pytest.raises(ServerUnavailable, match="not started by a Jupyter server") as error:
+            find_server()
+        assert error.value.code == "no_server"
+
+    def test_a_password_is_no_credential_for_a_kernel(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        describe(tmp_path, monkeypatch, url="http://localhost:8888/", token="", password=True)
+        with pytest.raises(ServerUnavailable, match="password") as error:
+            find_server()
+        assert error.value.code == "no_credential"
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+    def test_a_file_that_makes_no_sense(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        describe(tmp_path, monkeypatch)
+        (tmp_path / "jpserver-4242.json").write_text(text)
+        with pytest.raises(ServerUnavailable):
+            find_server()
+
+
+def test_send_and_wait(chat: RemoteChat, model: ModelServer, conv: str) -> None:
+    model.script("Hello.")
+    run = chat.send("hi", conv_id=conv)
+    assert run.wait(30) is run
+    assert (run.status, run.text, run.error) == ("finished", "Hello.", None)
+    assert [row["kind"] for row in chat.timeline(conv)] == ["run", "message", "message"]
+
+
+async def test_await(chat: RemoteChat, model: ModelServer, conv: str) -> None:
+    model.script("Hello.")
+    run = await asyncio.to_thread(chat.send, "hi", conv_id=conv)
+    assert (await run).text == "Hello."
+
+
+def test_a_timeout_leaves_the_run_running(chat: RemoteChat, model: ModelServer, conv: str) -> None:
+    gate = Gate()
+    model.script(Reply(chunks=["one ", "two"], hold=gate))
+    run = chat.send("hi", conv_id=conv)
+    gate.step()
+    with pytest.raises(TimeoutError):
+        run.wait(0.2)
+    assert run.status == "started"
+    gate.open()
+    assert run.wait(30).text == "one two"
+
+
+def test_a_failed_run_does_not_raise(chat: RemoteChat, model: ModelServer, conv: str) -> None:
+    model.script(Reply(status=401))
+    run = chat.send("hi", conv_id=conv).wait(30)
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "API key was rejected" in run.error
+    assert run.text == ""
+
+
+def test_stop(chat: RemoteChat, model: ModelServer, conv: str) -> None:
+    gate = Gate()
+    model.script(Reply(chunks=["one ", "two"], hold=gate))
+    run = chat.send("hi", conv_id=conv)
+    gate.step()
+    gate.wait_held()
+    chat.stop(conv)
+    assert run.wait(30).status == "stopped"
+
+
+def test_what_the_server_refuses_is_said_in_its_words(chat: RemoteChat, conv: str) -> None:
+    with pytest.raises(WebChatError, match="blank") as error:
+        chat.send("  ", conv_id=conv)
+    assert (error.value.code, error.value.status) == ("blank_prompt", 400)
+
+
+def test_a_wrong_token(server: Jupyter, conv: str) -> None:
+    chat = RemoteChat(Server(server.url(), "wrong"))
+    with pytest.raises(ServerUnavailable) as error:
+        chat.timeline(conv)
+    assert error.value.code == "no_credential"
+    assert "wrong" not in str(error.value)
+
+
+def test_a_server_without_the_extension(server: Jupyter, conv: str) -> None:
+    chat = RemoteChat(Server(server.url("elsewhere/"), server.token))
+    with pytest.raises(ServerUnavailable, match="extension") as error:
+        chat.timeline(conv)
+    assert error.value.code == "no_extension"
+
+
+def test_nobody_there(conv: str) -> None:
+    chat = RemoteChat(Server(f"http://127.0.0.1:{free_port()}/", "t"))
+    with pytest.raises(ServerUnavailable, match="does not answer") as error:
+        chat.send("hi", conv_id=conv)
+    assert error.value.code == "unreachable"
+
+
+def test_a_wait_lives_through_a_restart(tmp_path: Path, model: ModelServer) -> None:
+    gate = Gate()
+    model.reset()
+    model.script(Reply(chunks=["one ", "two"], hold=gate))
+    with Jupyter(tmp_path, command="webchat", env={"OPENAI_BASE_URL": model.url}) as server:
+        run = RemoteChat(Server(server.url(), server.token)).send("hi", conv_id="c")
+        gate.step()
+        gate.wait_held()
+        server.kill()
+        server.start()
+        run.wait(30)
+        assert run.status == "failed"
+        assert run.error is not None
+        assert "stopped while" in run.error or "restarted" in run.error
