@@ -18,6 +18,7 @@ function draw(kind: string, props: Record<string, unknown>, id = "r:x:1") {
   const send = vi.fn();
   const session = {
     store,
+    errors: store.ofKind("error"),
     loadMath: () => new Promise(() => {}),
     stop: vi.fn(),
     outbox: { retry: vi.fn(), discard: vi.fn() },

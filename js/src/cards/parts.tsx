@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import type { Entity } from "../timeline/entities";
-import { useView } from "../view/hooks";
+import { useSignalValue, useView } from "../view/hooks";
 import { Icon, type IconName } from "../view/icons";
 
 export function str(value: unknown): string {
@@ -26,6 +26,14 @@ export function Note({ icon, children }: { icon?: IconName; children: ComponentC
       <span>{children}</span>
     </div>
   );
+}
+
+/** Retry for a reply that did not end well, unless the error card of its run has it. */
+export function RetryReply({ entity }: { entity: Entity }) {
+  const errors = useSignalValue(useView().session.errors);
+  const errorId = `${entity.id.split(":")[0]}:error`;
+  if (errors.some((error) => error.id === errorId && error.props.retryable === true)) return null;
+  return <RetryRun entity={entity} />;
 }
 
 /** Sends the prompt of the run that a row belongs to once more, as a new prompt. */

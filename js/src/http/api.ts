@@ -62,7 +62,8 @@ export interface ApiOptions {
   readonly timeoutMs?: number;
 }
 
-const LOGIN = "You are no longer logged in to Jupyter. Log in again (reload the page), then retry.";
+const LOGIN =
+  "Jupyter does not let this page in: you are no longer logged in, or may not use the chat. Log in again (reload the page), then retry.";
 const NETWORK =
   "Jupyter cannot be reached. The server may have stopped, or the network is down. Your conversation is safe there.";
 const MISSING =

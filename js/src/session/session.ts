@@ -22,6 +22,7 @@ export class Session {
   readonly outbox: Outbox;
   readonly #transport: Transport;
   readonly #manager: WsManager;
+  readonly #open = new AbortController();
   readonly #notice = signal<string | null>(null);
   #math: Promise<MathModule> | null = null;
 
@@ -63,15 +64,23 @@ export class Session {
     return this.store.ofKind("run");
   }
 
+  get errors(): ReadonlySignal<readonly Entity[]> {
+    return this.store.ofKind("error");
+  }
+
   get calls(): ReadonlySignal<readonly Entity[]> {
     return this.store.ofKind("tool_call");
   }
 
   start(): void {
     this.#manager.start();
+    // what a timer would find out a little later
+    const { signal } = this.#open;
+    globalThis.addEventListener?.("online", () => this.retryNow(), { signal });
   }
 
   close(): void {
+    this.#open.abort();
     this.#manager.stop();
     this.outbox.close();
   }

@@ -37,7 +37,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         sent.value += 1;
       },
       edit: (prompt) => {
-        setDraft((old) => (old.trim() === "" ? prompt : old));
+        setDraft((old) => (old.trim() === "" ? prompt : `${prompt}\n${old}`));
         input.current?.focus();
       },
     }),
@@ -78,7 +78,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
             running={running !== undefined}
             canSend={!blocked}
             onSend={view.send}
-            onStop={() => void session.stop(running?.id)}
+            onStop={() => session.stop(running?.id)}
           />
           <StatusBar />
         </div>
@@ -93,6 +93,5 @@ function keepHere(event: Event): void {
 }
 
 function stateOf(phase: Phase): string {
-  if (phase === "buffering") return "connecting";
-  return phase === "replaying" ? "hydrating" : phase;
+  return phase === "buffering" || phase === "replaying" ? "hydrating" : phase;
 }

@@ -10,7 +10,7 @@ interface Props {
   running: boolean;
   canSend: boolean;
   onSend: (prompt: string) => void;
-  onStop: () => void;
+  onStop: () => Promise<void>;
 }
 
 export function Composer({ input, draft, setDraft, running, canSend, onSend, onStop }: Props) {
@@ -21,7 +21,6 @@ export function Composer({ input, draft, setDraft, running, canSend, onSend, onS
     area.style.height = "auto";
     area.style.height = `${area.scrollHeight}px`;
   }, [draft, input]);
-  useLayoutEffect(() => setStopping(false), [running]);
 
   const blank = draft.trim() === "";
   const submit = () => {
@@ -32,7 +31,7 @@ export function Composer({ input, draft, setDraft, running, canSend, onSend, onS
   };
   const stop = () => {
     setStopping(true);
-    onStop();
+    void onStop().finally(() => setStopping(false));
     input.current?.focus();
   };
   const keys = (event: KeyboardEvent) => {

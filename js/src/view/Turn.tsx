@@ -30,6 +30,7 @@ export function Turn({ entity }: { entity: Entity }) {
       data-role={roleOf(entity)}
       data-status={statusOf(entity)}
       data-streaming={entity.props.streaming === true ? "true" : "false"}
+      aria-busy={entity.props.streaming === true}
     >
       <Card entity={entity} />
     </div>

@@ -27,7 +27,7 @@ export interface ViewContext {
   readonly profile: string;
   /** Sends a prompt as if it were typed. */
   readonly send: (prompt: string) => void;
-  /** Puts a text into the composer, where there is none yet. */
+  /** Puts a text into the composer, before what is there. */
   readonly edit: (prompt: string) => void;
 }
 

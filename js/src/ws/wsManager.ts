@@ -52,6 +52,10 @@ const SILENCE_MS = 15_000;
 const PONG_MS = 10_000;
 const SLOW_RETRY_MS = 20_000;
 const FIRST_PAGE = 400;
+/** So many refusals by a host that is otherwise well are no accident. */
+const REFUSALS = 4;
+const REFUSED =
+  "The server answers but refuses the live connection of this chat. A proxy that lets no WebSocket through does that, and a profile that the server does not know.";
 
 interface Held extends Gated {
   readonly frame: SemFrame;
@@ -289,7 +293,11 @@ export class WsManager {
       });
       return;
     }
-    this.#enter(this.#status.value.hydrated || reason !== "refused" ? "reconnecting" : "connecting");
+    if (reason === "refused" && this.#backoff.attempt >= REFUSALS) {
+      this.#enter("error", { kind: "http", message: REFUSED });
+    } else {
+      this.#enter(this.#status.value.hydrated || reason !== "refused" ? "reconnecting" : "connecting");
+    }
     const wait = reason === "slow" ? 0 : this.#backoff.next();
     this.#later(wait, reason === "refused" || reason === "login");
   }
