@@ -16,7 +16,8 @@ const common = {
   target: "es2022",
   jsx: "automatic",
   jsxImportSource: "preact",
-  legalComments: "none",
+  legalComments: "none", // THIRD_PARTY_LICENSES.txt lies beside the bundles
+  metafile: true,
   logLevel: "warning",
 };
 const builds = [
@@ -38,12 +39,27 @@ function report() {
   if (over) process.exit(1);
 }
 
+/** The licences of all packages of which something is in a bundle. */
+function licenses(results) {
+  const inputs = results.flatMap(({ metafile }) => Object.keys(metafile.inputs));
+  const names = inputs.map((path) => /node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]);
+  const texts = [...new Set(names.filter(Boolean))].sort().map((name) => {
+    const folder = here(`node_modules/${name}/`);
+    const { version } = JSON.parse(readFileSync(`${folder}package.json`, "utf8"));
+    const file = readdirSync(folder).find((each) => /^licen[sc]e/i.test(each));
+    if (!file) throw new Error(`${name} has no licence file`);
+    return `${name} ${version}\n\n${readFileSync(folder + file, "utf8").trim()}\n`;
+  });
+  const rule = `\n${"-".repeat(80)}\n\n`;
+  writeFileSync(`${outdir}/THIRD_PARTY_LICENSES.txt`, texts.join(rule));
+}
+
 if (process.argv.includes("--watch")) {
   for (const options of builds) await (await esbuild.context({ ...options, minify: false })).watch();
 } else {
   if (!process.argv.includes("--size")) {
     mkdirSync(outdir, { recursive: true });
-    await Promise.all(builds.map((options) => esbuild.build(options)));
+    licenses(await Promise.all(builds.map((options) => esbuild.build(options))));
   }
   report();
 }
