@@ -1,6 +1,6 @@
 // Builds the four files that the Python package ships. Sizes are printed, and a bundle over its budget fails
 // the build: the whole text of widget.js is synced to the page once per widget.
-import { mkdirSync, readFileSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
