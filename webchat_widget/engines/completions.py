@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, T
 from webchat_widget.turns import Message, ToolSchema, Turn
 from webchat_widget.typing import JSONObject, Usage
 
-__all__ = ["Answer", "check_content_type", "request"]
+__all__ = ["Answer", "check_content_type", "protocol_error", "request"]
 
 
 class _Function(Struct):
@@ -77,10 +78,7 @@ class Answer:
         if data == b"[DONE]":
             self.done = True
             return
-        try:
-            chunk = _decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise _protocol_error() from None
+        chunk = _chunk(data)
         if chunk.error is not None:
             raise EngineError(
                 "The model server reported an error in the middle of its answer.",
@@ -136,10 +134,21 @@ class Answer:
             call.function.arguments = (call.function.arguments or "") + (piece.function.arguments or "")
 
 
+def _chunk(data: bytes) -> _Chunk:
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    try:  # half a surrogate pair, say: a server that cuts text in UTF-16 sends such, and msgspec refuses it
+        return msgspec.convert(json.loads(data), _Chunk)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise protocol_error() from None
+
+
 def check_content_type(content_type: str) -> None:
     """A server that answers 200 with a page, say that of a proxy, is no model server."""
     if "html" in content_type.lower():
-        raise _protocol_error()
+        raise protocol_error()
 
 
 def request(turn: Turn, model: str) -> JSONObject:
@@ -181,7 +190,8 @@ def _usage(usage: _Usage) -> Usage:
     )
 
 
-def _protocol_error() -> EngineError:
+def protocol_error() -> EngineError:
+    """What answers is something else, say a proxy; its words are not shown."""
     return EngineError(
         "The model server sent something that is not the OpenAI protocol. Is the address right "
         "(OPENAI_BASE_URL or c.WebChat.base_url; it often ends in /v1)?",

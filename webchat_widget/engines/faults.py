@@ -22,7 +22,8 @@ def host_of(url: str) -> str:
 class Faults:
     """A context in which every fault of the SDK and of the connection becomes an EngineError.
 
-    Set `streaming` once the answer has begun: from then on a lost connection is an interruption.
+    `model` is None while the server is asked for its list. Set `streaming` once the answer has begun: from
+    then on a lost connection is an interruption.
     """
 
     def __init__(self, base_url: str, model: str | None, timeout: float) -> None:
@@ -42,15 +43,19 @@ class Faults:
             if found is not None:
                 raise found from None
 
+    def stalled(self) -> EngineError:
+        """The server keeps the connection, and says nothing."""
+        return EngineError(
+            f"The model server at {self._host} sent nothing for {self._timeout:g} s. What came before is "
+            "kept.",
+            code="interrupted",
+            retryable=True,
+        )
+
     def _interrupted(self, error: Exception) -> EngineError | None:
         names = _names(error)
         if "TimeoutException" in names or "APITimeoutError" in names:
-            return EngineError(
-                f"The model server at {self._host} sent nothing for {self._timeout:g} s. What came before "
-                "is kept.",
-                code="interrupted",
-                retryable=True,
-            )
+            return self.stalled()
         if "TransportError" in names or "APIConnectionError" in names or "StreamError" in names:
             return EngineError(
                 f"The connection to the model server at {self._host} was cut. What came before is kept.",
@@ -86,6 +91,13 @@ class Faults:
                 code="context_too_long",
                 retryable=False,
             )
+        if status == 404 and self._model is None:
+            return self._error(
+                "no_model",
+                "has no list of models. Name one (WEBCHAT_MODEL or c.WebChat.model), or correct the address "
+                "(OPENAI_BASE_URL or c.WebChat.base_url; it often ends in /v1)",
+                False,
+            )
         if status == 404:
             return self._error(
                 "model_unknown",
@@ -101,7 +113,7 @@ class Faults:
         if isinstance(status, int):
             return self._error(
                 "model_refused_request",
-                f"refused the request for {self._model!r} with status {status}",
+                f"refused the request for {self._model or 'its list of models'!r} with status {status}",
                 False,
             )
         if "OpenAIError" in names:

@@ -15,7 +15,7 @@ from webchat_widget.errors import EngineError
 from webchat_widget.events import EngineEvent
 from webchat_widget.turns import Turn
 
-from .completions import Answer, check_content_type, request
+from .completions import Answer, check_content_type, protocol_error, request
 from .faults import Faults, host_of
 from .sse import EventReader
 
@@ -29,7 +29,8 @@ class OpenAIEngine:
     """An engine for chat completions.
 
     `model`: the default; None asks a server at `base_url` for its list on the first turn and takes the first.
-    `api_key`: None where the server needs none. `timeout`: seconds that the server may be silent.
+    `api_key`: None where the server needs none. `timeout`: seconds that the server may be silent; comments,
+    which servers send to keep a connection open, are silence.
     """
 
     name = "openai"
@@ -57,18 +58,26 @@ class OpenAIEngine:
         client = await self._ready()
         model = turn.model or self.model or await self._first_model(client)
         answer = Answer(model)
+        clock = asyncio.get_running_loop().time
         with Faults(self._base_url, model, self._timeout) as faults:
             create = client.chat.completions.with_streaming_response.create
             async with create(**request(turn, model)) as response:
                 check_content_type(response.headers.get("content-type", ""))
                 faults.streaming = True
                 reader = EventReader()
+                heard = clock()
                 async for chunk in response.iter_bytes():
+                    silent = True
                     for data in reader.feed(chunk):
+                        silent = False
                         for event in answer.read(data):
                             yield event
                     if answer.done:
                         break
+                    if not silent:
+                        heard = clock()  # after the yields: the reader's own pauses are not the server's
+                    elif clock() - heard > self._timeout:
+                        raise faults.stalled()
                 for data in reader.finish():
                     for event in answer.read(data):
                         yield event
@@ -96,13 +105,17 @@ class OpenAIEngine:
 
     async def _first_model(self, client: Any) -> str:
         with Faults(self._base_url, None, self._timeout):
-            listed = await client.models.list()
-        if not listed.data:
+            try:
+                listed = await client.models.list()
+                models = [str(each.id) for each in listed.data]
+            except (AttributeError, TypeError, ValueError):  # the SDK takes any answer for a list
+                raise protocol_error() from None
+        if not models:
             raise EngineError(
                 f"The model server at {host_of(self._base_url)} lists no models: load one, or name one "
                 "(WEBCHAT_MODEL or c.WebChat.model).",
                 code="no_model",
                 retryable=False,
             )
-        self.model = str(listed.data[0].id)
+        self.model = models[0]
         return self.model
