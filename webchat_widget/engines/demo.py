@@ -16,7 +16,9 @@ from webchat_widget.turns import Message, Turn
 
 __all__ = ["DemoEngine"]
 
-_ARITHMETIC = re.compile(r"(?:(?<!\S)-)?[(\d][\d\s.,()+\-*/%^×÷]*[+\-*/%^×÷][\d\s.,()+\-*/%^×÷]*[\d)]")
+# Possessive: a prompt of 256 KiB costs one pass, whatever it holds.
+_ARITHMETIC = re.compile(r"(?:(?<!\S)-)?[(\d][\d\s.,()+\-*/%^×÷]*+")
+_OPERATOR = re.compile(r"[+\-*/%^×÷]")
 _PIECE = re.compile(r"\S+\s*|\s+")
 
 _INTRODUCTION = """\
@@ -130,10 +132,13 @@ def _pieces(text: str) -> list[str]:
 
 def _arithmetic(prompt: str) -> str | None:
     """The first arithmetic expression in a prompt, in Python's notation."""
-    found = _ARITHMETIC.search(prompt)
-    if found is None:
+    for found in _ARITHMETIC.finditer(prompt):
+        text = found[0].rstrip(" \t\r\n.,(+-*/%^×÷")
+        if _OPERATOR.search(text, 1):
+            break
+    else:
         return None
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", found[0])
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
     return text.replace("×", "*").replace("÷", "/").replace("^", "**").strip()
 
 
