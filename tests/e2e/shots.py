@@ -181,6 +181,8 @@ def reconnecting(chat: ChatPage, model: ModelServer) -> None:
     until(
         lambda: chat.state in ("reconnecting", "offline"), "the chat notices that it is offline", timeout=60
     )
+    label = chat.part("statusbar").locator("span").first
+    until(lambda: label.evaluate("span => getComputedStyle(span).opacity") == "1", "the label has faded in")
 
 
 def wide_content(chat: ChatPage, model: ModelServer) -> None:
