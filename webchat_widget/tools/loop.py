@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -32,6 +32,8 @@ from webchat_widget.events import (
     TextStarted,
     ThinkingChunk,
 )
+from webchat_widget.requests import MAX_DEPTH
+from webchat_widget.sem.frames import MAX_SEQ
 from webchat_widget.sem.text import clean
 from webchat_widget.turns import Message, ToolCall, Turn
 from webchat_widget.typing import JSONObject, Usage
@@ -134,7 +136,9 @@ class ToolLoop:
         for entity_id, call in self._waiting:
             started, self._running_since = self._running_since, None
             if started is None:  # it never began: give it its row, so that the result has a call
-                events.append(CallStarted(id=entity_id, name=call.name, input=_parsed(call.arguments)))
+                events.append(
+                    CallStarted(id=entity_id, name=call.name, input=_shown(_parsed(call.arguments)))
+                )
             said = "This tool call was cancelled."
             self.produced.append(Message("tool", said, tool_call_id=call.id))
             spent = 0.0 if started is None else self._clock() - started
@@ -162,7 +166,7 @@ class ToolLoop:
                     case CallRequest():
                         requests.append(event)
                     case Finish():
-                        finish = event
+                        finish = _clean_finish(event)
         if finish is None:
             raise EngineError(
                 "The model's answer ended before it was finished.", code="interrupted", retryable=True
@@ -234,8 +238,9 @@ class ToolLoop:
     async def _call(self, entity_id: str, call: ToolCall) -> None:
         """Run the first call that waits. What goes wrong in it is an answer to the model."""
         arguments = _parsed(call.arguments)
-        await self._sink.emit(CallStarted(id=entity_id, name=call.name, input=arguments))
+        # Before the wait: a cancel in it must not tell of the start again.
         self._running_since = started = self._clock()
+        await self._sink.emit(CallStarted(id=entity_id, name=call.name, input=_shown(arguments)))
         status, result = await self._result(call.name, arguments)
         error = None if status == "completed" else result
         self._waiting.pop(0)
@@ -254,12 +259,13 @@ class ToolLoop:
             return "failed", f"There is no tool named {name[:100]!r}. Tools: {known}."
         if isinstance(arguments, str):
             return "failed", "The arguments were no JSON object. Send them again as one."
+        deadline = asyncio.timeout(self._limits.tool_seconds)
         try:
-            async with asyncio.timeout(self._limits.tool_seconds):
+            async with deadline:
                 text = await tool.call(arguments)
-        except TimeoutError:
-            return "timed_out", f"The tool took longer than {self._limits.tool_seconds:g} s."
         except Exception as error:  # a tool is a stranger's code: all it raises goes to the model, bounded
+            if deadline.expired():  # a TimeoutError may be the tool's own
+                return "timed_out", f"The tool took longer than {self._limits.tool_seconds:g} s."
             return "failed", clean(f"{type(error).__name__}: {error}"[:2000])
         return "completed", clean(_cut(text, self._limits.output))
 
@@ -280,13 +286,39 @@ class ToolLoop:
         )
 
 
+def _clean_finish(finish: Finish) -> Finish:
+    model = finish.model and clean(finish.model)
+    return Finish(clean(finish.reason), finish.usage, model, finish.refused)
+
+
 def _parsed(arguments: str) -> JSONObject | str:
-    """The arguments as an object; the raw text where they are none."""
+    """The arguments as an object; the raw text where they are none, or lie too deep for a reader."""
     try:
-        value = json.loads(arguments or "{}")
-    except ValueError:
+        value = _each(
+            json.loads(arguments or "{}"), lambda leaf: clean(leaf) if isinstance(leaf, str) else leaf
+        )
+    except (ValueError, RecursionError):
         return arguments
     return value if isinstance(value, dict) else arguments
+
+
+def _shown(arguments: JSONObject | str) -> JSONObject | str:
+    """The arguments for a reader: integers that JavaScript can't hold exactly become text."""
+    shown: JSONObject | str = _each(
+        arguments, lambda leaf: str(leaf) if isinstance(leaf, int) and abs(leaf) > MAX_SEQ else leaf
+    )
+    return shown
+
+
+def _each(value: Any, change: Callable[[Any], Any], levels: int = MAX_DEPTH) -> Any:
+    """A JSON value with every leaf and key changed. ValueError where it is deeper than `levels`."""
+    if not isinstance(value, dict | list):
+        return change(value)
+    if levels == 0:
+        raise ValueError("too deep")
+    if isinstance(value, list):
+        return [_each(item, change, levels - 1) for item in value]
+    return {change(key): _each(item, change, levels - 1) for key, item in value.items()}
 
 
 def _cut(text: str, limit: int) -> str:

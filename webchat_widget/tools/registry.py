@@ -39,17 +39,33 @@ class Tool:
     async def call(self, arguments: JSONObject) -> str:
         """Run it with checked and coerced arguments; what it returns, as text.
 
-        Plain functions run on a thread, so that they hold up nobody. Raises what the function raises, and
-        pydantic's ValidationError for arguments that don't fit.
+        Plain functions run on a thread, so that they hold up nobody. Raises what the function raises, as a
+        RuntimeError where that would end the process, and pydantic's ValidationError for arguments that don't
+        fit.
         """
         from pydantic import validate_call
 
         checked = validate_call(self.fn)
-        if inspect.iscoroutinefunction(self.fn):
-            result = await checked(**arguments)
-        else:
-            result = await asyncio.to_thread(checked, **arguments)
+
+        def on_the_thread() -> Any:
+            try:
+                return checked(**arguments)
+            except (StopIteration, KeyboardInterrupt, asyncio.CancelledError) as error:
+                # No future carries the first out of a thread; the others would end more than the tool.
+                raise _as_failure(error) from error
+
+        try:
+            if inspect.iscoroutinefunction(self.fn):
+                result = await checked(**arguments)
+            else:
+                result = await asyncio.to_thread(on_the_thread)
+        except SystemExit as error:
+            raise _as_failure(error) from error
         return result if isinstance(result, str) else str(result)
+
+
+def _as_failure(error: BaseException) -> RuntimeError:
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def function_tool(fn: Callable[..., Any]) -> Tool:
