@@ -265,3 +265,14 @@ async def test_a_disk_that_fails_in_mid_run_is_reported_and_catches_up(start: St
     await chat.service.close()
     again = await start(store=SQLiteStore(store.path))
     assert await again.rows() == live
+
+
+async def test_a_prompt_without_any_answer_is_not_remembered(start: Start) -> None:
+    engine = ScriptedEngine([EngineError("No.", code="model_refused_request", retryable=False)], "yes")
+    chat = await start(engine)
+    page = await chat.join()
+    await chat.say("one")
+    await page.until("run.failed")
+    await chat.say("two")
+    await page.until("run.finished")
+    assert [(m.role, m.content) for m in engine.turns[-1].messages] == [("user", "two")]

@@ -203,7 +203,8 @@ class Conversation:
             self._running = None
             run.ended.set()
             self._start_next()
-            self.pool.touch()
+            if not self._closing:
+                self.pool.touch()
 
     async def _run(self, run: Run) -> None:
         loop: ToolLoop | None = None
@@ -257,7 +258,8 @@ class Conversation:
             stop_reason=finish.reason if finish else status,
             error=fault.message if fault and status != "stopped" else None,
         )
-        turn = (Message("user", run.request.prompt), *produced)
+        # A prompt that got no answer at all leaves nothing: many models want the roles to alternate.
+        turn = (Message("user", run.request.prompt), *produced) if produced else ()
         self._memory += turn
         try:
             await self.stream.emit(*events, ended, ended=(run.id,), turns=((run.id, turn),))

@@ -34,7 +34,6 @@ def closing_events(run_id: str, prompt: str, timeline: Projector) -> tuple[list[
             ErrorRaised(id=f"{run_id}:error", message=_SENTENCE, code="interrupted", retryable=True)
         )
     events.append(RunChanged(id=run_id, status="failed", stop_reason="interrupted", error=_SENTENCE))
-    messages = [Message("user", prompt)]
-    if any(said):
-        messages.append(Message("assistant", "\n\n".join(said)))
-    return events, messages
+    if not any(said):  # as with any prompt that got no answer: many models want the roles to alternate
+        return events, []
+    return events, [Message("user", prompt), Message("assistant", "\n\n".join(said))]
