@@ -34,7 +34,7 @@ help:
 	@echo 'make clean   remove all that was built or installed'
 
 run: $(STAMPS)/run
-	$(VENV)/bin/jupyter lab notebooks/01_hello.ipynb $(JUPYTER_FLAGS) $(ARGS)
+	$(VENV)/bin/jupyter lab notebooks --LabApp.default_url=/lab/tree/01_hello.ipynb $(JUPYTER_FLAGS) $(ARGS)
 
 build: $(WIDGET)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -54,14 +55,13 @@ class Jupyter:
         *,
         command: str = "lab",
         base_url: str = "/",
-        token: str = "test-token",
         password: str | None = None,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
     ) -> None:
-        """With *password* there is no token: one logs in at the form."""
+        """A new token at each start, as Jupyter does it; with *password* none: one logs in at the form."""
         self.folder, self.command, self.base_url = folder, command, base_url
-        self.token = "" if password is not None else token
+        self.token = ""
         self.password = password
         self.port = free_port()
         self.work = folder / "work"
@@ -83,6 +83,7 @@ class Jupyter:
     def start(self) -> Self:
         """Start it, again on the same port and folder, and return when it answers."""
         assert self._process is None, "already started"
+        self.token = secrets.token_hex(16) if self.password is None else ""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command_line(), cwd=self.work, env=self._env, stdout=log, stderr=log
