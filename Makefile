@@ -33,7 +33,7 @@ help:
 	@echo 'make shots   take pictures of every state into build/shots'
 	@echo 'make clean   remove all that was built or installed'
 
-run: $(STAMPS)/run
+run: $(STAMPS)/run $(WIDGET)
 	$(VENV)/bin/jupyter lab notebooks --LabApp.default_url=/lab/tree/01_hello.ipynb $(JUPYTER_FLAGS) $(ARGS)
 
 build: $(WIDGET)
@@ -81,11 +81,11 @@ $(WIDGET): $(JS_SOURCES) $(STAMPS)/npm
 	@touch $@
 
 # Installed in place: what the sources say counts at once, only the metadata needs another install.
-$(STAMPS)/run: pyproject.toml $(LOCK) $(WIDGET) | $(STAMPS)/venv
+$(STAMPS)/run: pyproject.toml $(LOCK) | $(STAMPS)/venv $(WIDGET)
 	$(PY) -m pip install --quiet $(PINNED) -e . jupyterlab
 	@touch $@
 
-$(STAMPS)/test: pyproject.toml $(LOCK) $(WIDGET) | $(STAMPS)/venv
+$(STAMPS)/test: pyproject.toml $(LOCK) | $(STAMPS)/venv $(WIDGET)
 	$(PY) -m pip install --quiet $(PINNED) -e '.[test]'
 	$(PY) tests/support/chromium.py --install
 	@touch $@ $(STAMPS)/run
