@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from tests.e2e.pages import LabPage
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply
+from tests.support.waiting import until
 
 
 def test_python_reads_what_was_typed_and_answered(
@@ -82,6 +83,12 @@ def test_a_new_widget_of_a_notebook_finds_its_conversation(
     lab.chat().ask("remember me")
     code = "from webchat_widget import ChatWidget\nprint(ChatWidget().text)\nprint(ChatWidget(new=True).text)"
     assert lab.run_cell(code) == "You said: remember me"
+
+
+def test_an_empty_composer_shows_its_invitation(notebook: Callable[..., LabPage]) -> None:
+    """JupyterLab renders a widget before it is on the page, where it has no size to measure."""
+    composer = notebook().chat().composer
+    until(lambda: composer.evaluate("box => box.clientHeight >= box.scrollHeight"), "a line's height", 5)
 
 
 def test_keys_in_the_composer_are_no_commands_of_the_notebook(
