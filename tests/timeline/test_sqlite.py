@@ -165,8 +165,8 @@ class TestRuns:
             Message("tool", "2", tool_call_id="call_0"),
         )
         second = (Message("user", "thanks"), Message("assistant", "é 😀"))
-        await any_store.write(batch("c", 20, turns=(("zz", second),)))
-        await any_store.write(batch("c", 10, turns=(("aa", first),)))
+        await any_store.write(batch("c", 20, turns=(("aa", second),)))
+        await any_store.write(batch("c", 10, turns=(("zz", first),)))
         loaded = await any_store.load("c")
         assert loaded is not None
         assert loaded.memory == [*first, *second]

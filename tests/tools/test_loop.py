@@ -566,6 +566,7 @@ class TestStop:
         stage = Stage(["Hello"])
         stage.sink.hold = TextStarted
         await stage.stop_when(stage.sink.held.wait())
+        assert [type(event) for event in stage.told] == [TextStarted, TextDelta, TextEnded]
         assert stage.ends() == [("r:text:1", "stopped", "Hello")], "no message without its text"
         assert stage.loop.produced == [Message("assistant", "Hello")]
 
