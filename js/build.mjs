@@ -7,7 +7,12 @@ import * as esbuild from "esbuild";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const outdir = here("../webchat_widget/static");
-const budgets = { "widget.js": 250_000, "page.js": 250_000, "math.js": 250_000, "widget.css": 40_000 };
+const budgets = {
+  "widget.js": 250_000,
+  "page.js": 250_000,
+  "math.js": 250_000,
+  "widget.css": 40_000,
+};
 
 const common = {
   bundle: true,

@@ -1,7 +1,7 @@
 import type { Entity } from "../timeline/entities";
 import { CopyButton } from "../view/CopyButton";
 import { Markdown } from "../view/Markdown";
-import { Note, RetryReply, str } from "./parts";
+import { EndNote, str } from "./parts";
 
 const ENDS: Record<string, string> = {
   truncated: "The reply reached its length limit and was cut here.",
@@ -23,8 +23,7 @@ export function MessageCard({ entity }: { entity: Entity }) {
       </div>
       {streaming !== true && (
         <div class="wc-tools">
-          {end && <Note icon={status === "interrupted" || status === "error" ? "alert" : "ban"}>{end}</Note>}
-          {(status === "interrupted" || status === "error") && <RetryReply entity={entity} />}
+          {end && <EndNote entity={entity}>{end}</EndNote>}
           {text !== "" && <CopyButton text={() => text} label="Copy message" />}
         </div>
       )}

@@ -28,12 +28,18 @@ export function Note({ icon, children }: { icon?: IconName; children: ComponentC
   );
 }
 
-/** Retry for a reply that did not end well, unless the error card of its run has it. */
-export function RetryReply({ entity }: { entity: Entity }) {
+/** How a reply ended, where it did not end well, and Retry; nothing where the error card of its run says it. */
+export function EndNote({ entity, children }: { entity: Entity; children: ComponentChildren }) {
   const errors = useSignalValue(useView().session.errors);
   const errorId = `${entity.id.split(":")[0]}:error`;
-  if (errors.some((error) => error.id === errorId && error.props.retryable === true)) return null;
-  return <RetryRun entity={entity} />;
+  const broken = entity.props.status === "interrupted" || entity.props.status === "error";
+  if (broken && errors.some((error) => error.id === errorId)) return null;
+  return (
+    <>
+      <Note icon={broken ? "alert" : "ban"}>{children}</Note>
+      {broken && <RetryRun entity={entity} />}
+    </>
+  );
 }
 
 /** Sends the prompt of the run that a row belongs to once more, as a new prompt. */

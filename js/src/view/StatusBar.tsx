@@ -32,7 +32,7 @@ function lastUsage(runs: readonly Entity[]): string | null {
   for (let at = runs.length - 1; at >= 0; at -= 1) {
     const usage = runs[at]?.props.usage as Record<string, unknown> | undefined | null;
     if (typeof usage?.inputTokens !== "number" || typeof usage.outputTokens !== "number") continue;
-    return `${usage.inputTokens.toLocaleString()} + ${usage.outputTokens.toLocaleString()} tokens`;
+    return `${usage.inputTokens.toLocaleString()} tokens in · ${usage.outputTokens.toLocaleString()} out`;
   }
   return null;
 }
