@@ -90,7 +90,7 @@ class SQLiteStore:
         )
 
     async def key(self, user: str, key: str) -> KeyRecord | None:
-        """The record of an idempotency key. Its age is the caller's `created` to judge."""
+        """The record of an idempotency key; whether it is too old to count is the caller's to say."""
         return await self._submit(lambda db: _key(db, user, key))
 
     async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:

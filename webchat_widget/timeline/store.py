@@ -89,7 +89,7 @@ class TimelineStore(Protocol):
         ...
 
     async def key(self, user: str, key: str) -> KeyRecord | None:
-        """The record of an idempotency key that is at most 7 days old."""
+        """The record of an idempotency key; whether it is too old to count is the caller's to say."""
         ...
 
     async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:
