@@ -101,8 +101,8 @@ class Faults:
         if status == 404:
             return self._error(
                 "model_unknown",
-                f"does not know the model {self._model!r}. Name another (WEBCHAT_MODEL or c.WebChat.model), or "
-                "correct the address (it often ends in /v1)",
+                f"does not know the model {self._model!r}. Name another (WEBCHAT_MODEL or c.WebChat.model), "
+                "or correct the address (it often ends in /v1)",
                 False,
             )
         if status == 429:
