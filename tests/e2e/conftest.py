@@ -67,8 +67,8 @@ def lab_server(jupyter: Callable[..., Jupyter], model_server: ModelServer) -> Ju
 
 @pytest.fixture(scope="package")
 def restart_server(jupyter: Callable[..., Jupyter], model_server: ModelServer) -> Jupyter:
-    """One to terminate and kill."""
-    return jupyter(env=_connected(model_server))
+    """One to terminate and kill; it comes back with another token, as it does for most people."""
+    return jupyter(env=_connected(model_server), new_tokens=True)
 
 
 @pytest.fixture(scope="package")

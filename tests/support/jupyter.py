@@ -56,13 +56,16 @@ class Jupyter:
         command: str = "lab",
         base_url: str = "/",
         password: str | None = None,
+        new_tokens: bool = False,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
     ) -> None:
-        """A new token at each start, as Jupyter does it; with *password* none: one logs in at the form."""
+        """With *new_tokens* each start makes another token, as it is where nobody sets one; with *password*
+        there is none: one logs in at the form."""
         self.folder, self.command, self.base_url = folder, command, base_url
-        self.token = ""
+        self.token = "" if password is not None else secrets.token_hex(16)
         self.password = password
+        self._new_tokens = new_tokens
         self.port = free_port()
         self.work = folder / "work"
         self.timeline_db = folder / "timeline" / "webchat.sqlite"
@@ -83,7 +86,8 @@ class Jupyter:
     def start(self) -> Self:
         """Start it, again on the same port and folder, and return when it answers."""
         assert self._process is None, "already started"
-        self.token = secrets.token_hex(16) if self.password is None else ""
+        if self._new_tokens:
+            self.token = secrets.token_hex(16)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command_line(), cwd=self.work, env=self._env, stdout=log, stderr=log
