@@ -38,6 +38,20 @@ def test_a_new_conversation_is_empty_and_the_old_one_stays(
     until(lambda: [row.text for row in chat.rows(role="user")] == ["the old one"], "the old conversation")
 
 
+def test_enter_right_after_the_last_letter_sends(page: Page, lab_server: Jupyter, model: ModelServer) -> None:
+    """On a busy page both events come before the next paint; neither may be lost."""
+    chat = open_page(page, lab_server)
+    chat.composer.evaluate(
+        """box => {
+          box.focus();
+          box.value = 'quick';
+          box.dispatchEvent(new InputEvent('input', {bubbles: true}));
+          box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, cancelable: true}));
+        }"""
+    )
+    chat.wait_text("You said: quick", 5)
+
+
 def test_one_logs_in_with_a_password(page: Page, password_server: Jupyter, model: ModelServer) -> None:
     page.goto(password_server.url("webchat/"))
     assert "/login" in page.url
