@@ -86,6 +86,7 @@ class RunChanged(Struct, frozen=True, kw_only=True):
     status: str
     prompt: str | None = None
     queue_position: int | None = None
+    idempotency_key: str | None = None
     usage: Usage | None = None
     stop_reason: str | None = None
     error: str | None = None

@@ -30,6 +30,8 @@ def test_it_shows_without_a_server_and_says_so_when_used() -> None:
     bundle, _ = chat._repr_mimebundle_()
     assert bundle["text/plain"] == "ChatWidget()"
     assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert chat.where == "server"
+    assert "not started by a Jupyter server" in chat.where_reason
     for use in (lambda: chat.send("hi"), chat.stop, lambda: chat.entities, lambda: chat.text):
         with pytest.raises(ServerUnavailable, match="Open the notebook in JupyterLab"):
             use()

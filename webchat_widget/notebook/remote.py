@@ -102,6 +102,11 @@ class RemoteChat:
         rows: list[Entity] = self._call("GET", f"timeline?{urlencode(query)}")
         return rows
 
+    def health(self) -> JSONObject:
+        """What the server says about itself."""
+        health: JSONObject = self._call("GET", "health")
+        return health
+
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
         self._call("PUT", f"conversations/{quote(conv_id, safe='')}/settings", settings)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 from traitlets import Unicode
 
-from webchat_widget.errors import NotAllowed, ServerUnavailable
+from webchat_widget.errors import NotAllowed, ServerUnavailable, WebChatError
 from webchat_widget.requests import check_conv_id
 from webchat_widget.typing import Entity
 
@@ -123,6 +123,20 @@ class ChatWidget(anywidget.AnyWidget):
             if row["kind"] == "message" and row["props"].get("role") == "assistant":
                 return str(row["props"]["content"])
         return ""
+
+    @property
+    def where(self) -> str:
+        """Where the conversation runs: `server`, for this version has no other place."""
+        return "server"
+
+    @property
+    def where_reason(self) -> str:
+        """Why there, or why it can't be reached from Python, as a sentence."""
+        try:
+            health = self._remote().health()
+        except WebChatError as error:
+            return error.message
+        return f"The Jupyter server runs the webchat extension; its {health['engine']} engine answers."
 
     def transcript(self) -> Markdown:
         """The conversation so far as static Markdown, which stays readable in a saved notebook."""

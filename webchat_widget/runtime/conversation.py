@@ -55,6 +55,11 @@ class Run:
         """Why it was cancelled: `stopped` by a person, `interrupted` by the host."""
         self.task: asyncio.Task[None] | None = None
 
+    @property
+    def key(self) -> str:
+        """What the page that sent the prompt knows it by."""
+        return self.request.key or self.id
+
     def cancel(self, end: str) -> None:
         """Ask it to end; it then writes its own terminal frame."""
         if self.end is None:
@@ -124,7 +129,7 @@ class Conversation:
         self._queue.append(run)
         # Where nothing runs, the head of the queue is about to: it takes no place.
         accepted = Accepted(run.id, len(self._queue) - (self._running is None))
-        events = self._announcement(run) if at_once else [self._queued(run, accepted.position)]
+        events = self._announcement(run) if at_once else [self._placed(run, "queued", accepted.position)]
         try:
             await self.stream.emit(
                 *events,
@@ -293,19 +298,24 @@ class Conversation:
     # -- events --------------------------------------------------------------------------------------
 
     def _announcement(self, run: Run) -> list[RunEvent]:
-        key = run.request.key or run.id
-        props = {"role": "user", "content": run.request.prompt, "idempotencyKey": key}
+        props = {"role": "user", "content": run.request.prompt, "idempotencyKey": run.key}
         return [
-            RunChanged(id=run.id, status="started", prompt=run.request.prompt, queue_position=0),
+            self._placed(run, "started", 0),
             Upserted(id=f"{run.id}:user", kind="message", props=props),
         ]
 
-    def _queued(self, run: Run, position: int) -> RunChanged:
-        return RunChanged(id=run.id, status="queued", prompt=run.request.prompt, queue_position=position)
+    def _placed(self, run: Run, status: str, position: int) -> RunChanged:
+        return RunChanged(
+            id=run.id,
+            status=status,
+            prompt=run.request.prompt,
+            queue_position=position,
+            idempotency_key=run.key,
+        )
 
     def _positions(self) -> list[RunEvent]:
         """The places of those that wait, after one left the queue."""
-        return [self._queued(run, place) for place, run in enumerate(self._queue, 1)]
+        return [self._placed(run, "queued", place) for place, run in enumerate(self._queue, 1)]
 
     def _stored(self, run: Run, *, started: bool) -> PendingRun:
         request: dict[str, Any] = msgspec.to_builtins(run.request)

@@ -38,6 +38,7 @@ def _run(e: ev.RunChanged) -> Translation:
         status=e.status,
         prompt=e.prompt,
         queuePosition=e.queue_position,
+        idempotencyKey=e.idempotency_key,
         usage=e.usage,
         stopReason=e.stop_reason,
         error=e.error,

@@ -103,6 +103,7 @@ describe("a prompt on its way", () => {
         status: "queued",
         prompt: request.prompt,
         queuePosition: 2,
+        idempotencyKey: request.key,
       });
       const run = session.store.get("r2") as Entity;
       expect(session.outbox.showsRun(run)).toBe(true);
@@ -129,7 +130,9 @@ describe("a prompt on its way", () => {
   });
 
   it("does not claim a queued run that another page sent", () => {
-    host.emit("run.queued", "r9", { runId: "r9", status: "queued", prompt: "theirs", queuePosition: 1 });
+    session.send("the same words", "default");
+    const data = { runId: "r9", status: "queued", prompt: "the same words", queuePosition: 1 };
+    host.emit("run.queued", "r9", { ...data, idempotencyKey: "theirs" });
     expect(session.outbox.showsRun(session.store.get("r9") as Entity)).toBe(false);
   });
 

@@ -51,12 +51,8 @@ export class Outbox {
 
   /** Is this queued run's prompt on the screen as one of our own rows? */
   showsRun(run: Entity): boolean {
-    for (const [key, { runId, prompt }] of this.#waiting) {
-      if (runId === run.id) return this.#store.has(key);
-      // its frame may come before the answer to our POST
-      if (runId === null && prompt === run.props.prompt && this.#status(key) === "pending") return true;
-    }
-    return false;
+    const key = run.props.idempotencyKey;
+    return typeof key === "string" && this.#waiting.has(key) && this.#store.has(key);
   }
 
   /** Hands rows over to the messages and runs that have arrived for them. */
