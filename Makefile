@@ -22,7 +22,7 @@ JUPYTER_FLAGS := $(if $(PORT),--port=$(PORT)) \
 	$(if $(filter 0,$(shell id -u)),--allow-root) \
 	$(if $(filter Darwin,$(shell uname -s)),,$(if $(DISPLAY)$(WAYLAND_DISPLAY),,--no-browser))
 
-.PHONY: help run build test bench lint format shots clean need-python need-node
+.PHONY: help run build test bench lint format floors shots clean need-python need-node
 
 help:
 	@echo 'make run     open notebooks/01_hello.ipynb in JupyterLab (PORT=8899, ARGS="--no-browser ...")'
@@ -30,6 +30,7 @@ help:
 	@echo 'make bench   measure what a token costs'
 	@echo 'make lint    ruff, mypy, biome and tsc only'
 	@echo 'make format  let ruff and biome rewrite what they can'
+	@echo 'make floors  the unit tests, on the oldest versions that are allowed'
 	@echo 'make shots   take pictures of every state into build/shots'
 	@echo 'make clean   remove all that was built or installed'
 
@@ -51,6 +52,13 @@ format: $(STAMPS)/test $(STAMPS)/npm
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 	cd js && npm run --silent format
+
+# The oldest versions that pyproject.toml allows, in an environment of their own.
+floors: $(WIDGET)
+	$(BASE_PYTHON) -m venv build/floors
+	build/floors/bin/python -m pip install --quiet '.[test]' \
+		$$(sed -n '/^dependencies/,/^]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml)
+	build/floors/bin/python -m pytest tests --ignore=tests/e2e --ignore=tests/test_packaging.py -q $(ARGS)
 
 shots: $(STAMPS)/test $(WIDGET)
 	$(PY) -m tests.e2e.shots build/shots $(ARGS)

@@ -24,8 +24,10 @@ export function Composer({ input, draft, setDraft, running, canSend, onSend, onS
 
   const blank = draft.trim() === "";
   const submit = () => {
-    if (blank || !canSend) return;
-    onSend(draft);
+    // what stands in the box, not what was drawn last: Enter may come before the next drawing
+    const prompt = input.current?.value ?? draft;
+    if (prompt.trim() === "" || !canSend) return;
+    onSend(prompt);
     setDraft("");
     input.current?.focus();
   };
