@@ -33,6 +33,7 @@ __all__ = [
 MAX_DEPTH = 32
 MAX_PROMPT_BYTES = 256 * 1024
 MAX_LIMIT = 5000
+MAX_NAME = 200
 
 _CONV_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -174,11 +175,16 @@ def _parse_overrides(data: Any) -> Overrides:
         if name in _NEVER or name not in Overrides.__struct_fields__:
             raise NotAllowed(f"The override {name[:60]!r} can't be chosen.", field=f"overrides.{name[:60]}")
     try:
-        return msgspec.convert(data, Overrides, strict=True)
+        overrides = msgspec.convert(data, Overrides, strict=True)
     except msgspec.ValidationError as error:
         raise BadRequest(
             f"'overrides' is malformed: {error}.", code="bad_overrides", field="overrides"
         ) from None
+    if overrides.model is not None and not 0 < len(overrides.model) <= MAX_NAME:
+        raise BadRequest(
+            f"A model's name has 1 to {MAX_NAME} characters.", code="bad_overrides", field="overrides.model"
+        )
+    return overrides
 
 
 def parse_settings(body: bytes) -> Overrides:

@@ -127,9 +127,8 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Build the service."""
-        engine, key = self._engine()
-        if key and self.strip_key:
-            os.environ.pop(_KEY, None)
+        engine = self._engine()
+        if self.strip_key and os.environ.pop(_KEY, ""):
             self.log.info("webchat: %s is kept here and hidden from kernels (c.WebChat.strip_key)", _KEY)
         self.service = ChatService(self._environment(engine))
         self.settings["webchat_service"] = self.service
@@ -161,12 +160,11 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
         except WebChatError as error:
             self.log.error("webchat: %s", error)
 
-    def _engine(self) -> tuple[Engine, str | None]:
-        """The engine, and the key that it was given."""
-        key = os.environ.get(_KEY) or None
+    def _engine(self) -> Engine:
+        key = os.environ.get(_KEY, "").strip() or None
         if self.engine == "demo" or (self.engine == "auto" and not key and not self.base_url):
             self.log.info("webchat: no model is configured, the demo engine answers")
-            return DemoEngine(self.demo_delay), None
+            return DemoEngine(self.demo_delay)
         engine = OpenAIEngine(
             model=self.model or None,
             base_url=self.base_url or None,
@@ -174,7 +172,7 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
             timeout=self.model_timeout,
         )
         self.log.info("webchat: %s answers", engine)
-        return engine, key
+        return engine
 
     def _environment(self, engine: Engine) -> Environment:
         tools = ToolRegistry([function_tool(calculate)])

@@ -13,7 +13,7 @@ from tornado import web
 from webchat_widget.errors import NotJSON, TooLarge, WebChatError
 from webchat_widget.runtime.service import ChatService
 
-__all__ = ["BodyHandler", "WebChatHandler", "error_body"]
+__all__ = ["BodyHandler", "StrictOrigin", "WebChatHandler", "error_body"]
 
 
 def error_body(status: int, error: BaseException | None) -> dict[str, Any]:
@@ -29,7 +29,25 @@ def error_body(status: int, error: BaseException | None) -> dict[str, Any]:
     return body
 
 
-class WebChatHandler(ExtensionHandlerMixin, APIHandler):
+class StrictOrigin:
+    """For every handler of ours: an Origin or a Referer that is no URL is one that is not allowed."""
+
+    def check_origin(self, *args: Any, **kwargs: Any) -> bool:
+        """As Jupyter's, which takes for granted that it can be parsed."""
+        try:
+            return bool(super().check_origin(*args, **kwargs))  # type: ignore[misc]
+        except ValueError:
+            return False
+
+    def check_referer(self) -> bool:
+        """The same."""
+        try:
+            return bool(super().check_referer())  # type: ignore[misc]
+        except ValueError:
+            return False
+
+
+class WebChatHandler(StrictOrigin, ExtensionHandlerMixin, APIHandler):
     """Parses, asks the service, answers."""
 
     @property

@@ -19,7 +19,7 @@ from webchat_widget.requests import (
     parse_timeline_query,
 )
 
-from .base import BodyHandler, WebChatHandler
+from .base import BodyHandler, StrictOrigin, WebChatHandler
 from .websocket import SemSocketHandler
 
 __all__ = ["ROUTES"]
@@ -104,7 +104,7 @@ class HealthHandler(WebChatHandler):
         self.answer(self.service.health())
 
 
-class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
+class PageHandler(StrictOrigin, ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHandler):
     """GET /: the widget as a page"""
 
     @web.authenticated
@@ -137,7 +137,7 @@ class PageHandler(ExtensionHandlerJinjaMixin, ExtensionHandlerMixin, JupyterHand
         return url
 
 
-class SlashHandler(JupyterHandler):
+class SlashHandler(StrictOrigin, JupyterHandler):
     """GET /webchat: the page's address without its slash"""
 
     @web.authenticated

@@ -17,12 +17,12 @@ from webchat_widget.requests import check_conv_id
 from webchat_widget.runtime.pool import Connection
 from webchat_widget.runtime.service import ChatService
 
-from .base import error_body
+from .base import StrictOrigin, error_body
 
 __all__ = ["SemSocketHandler"]
 
 
-class SemSocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
+class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHandler):
     """One reader of one conversation. Everything that can be refused is refused before the upgrade."""
 
     auth_resource = "webchat:ws"
@@ -37,6 +37,8 @@ class SemSocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         user = self.current_user
         allowed = await ensure_async(self.authorizer.is_authorized(self, user, "read", "webchat:ws"))
         if not allowed:
+            raise web.HTTPError(403)
+        if not self.check_origin():  # Tornado's own check takes for granted that it can be parsed
             raise web.HTTPError(403)
         self._conv_id = check_conv_id(self.get_query_argument("conv_id", None, strip=False))
         self._profile = self.get_query_argument("profile", "default")
@@ -67,7 +69,7 @@ class SemSocketHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
         elif not _is_ping(message):
             self.close(1008, "only pings are understood")
         elif self._connection is not None:
-            self._connection.put(self._service.pong(self._conv_id))
+            self._connection.answer(self._service.pong(self._conv_id))
 
     def on_close(self) -> None:
         """The reader has gone."""

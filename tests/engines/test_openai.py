@@ -391,3 +391,37 @@ def test_importing_the_engine_imports_no_sdk() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\r", f"{KEY}\n", f" {KEY} "], ids=repr)
+async def test_white_space_around_a_key_is_nobodys_fault(
+    model: ModelServer, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.script("fine")
+    with caplog.at_level(logging.DEBUG):
+        async with engine_for(model.url, api_key=key) as engine:
+            assert TextChunk("fine") in await answer(engine, turn())
+    assert model.completions[-1].headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\u2026", f"{KEY} {KEY}", f"{KEY}\x07"], ids=ascii)
+async def test_a_key_that_is_none_is_not_sent_and_not_logged(
+    model: ModelServer, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        async with engine_for(model.url, api_key=key) as engine:
+            error, _ = await fault(engine, turn())
+    assert (error.code, error.retryable) == ("key_rejected", False)
+    assert model.requests == []
+    assert KEY not in caplog.text + error.message
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:11434/v1", "http://h:abc/v1", "ftp://h/v1", "http://", "http://["]
+)
+async def test_an_address_that_is_none(url: str) -> None:
+    async with engine_for(url) as engine:
+        assert "OpenAIEngine" in repr(engine)
+        error, _ = await fault(engine, turn())
+    assert (error.code, error.retryable) == ("bad_base_url", False)

@@ -14,7 +14,7 @@ import pytest
 from tests.support.jupyter import Jupyter, free_port
 from tests.support.model_server import Gate, ModelServer, Reply
 from webchat_widget.errors import ServerUnavailable, WebChatError
-from webchat_widget.notebook.remote import RemoteChat, Server, find_server
+from webchat_widget.notebook.remote import Changes, RemoteChat, RemoteRun, Server, find_server
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +186,73 @@ def test_a_wait_lives_through_a_restart(tmp_path: Path, model: ModelServer) -> N
         assert run.status == "failed"
         assert run.error is not None
         assert "stopped while" in run.error or "restarted" in run.error
+
+
+def test_a_server_that_asks_for_no_login(tmp_path: Path, model: ModelServer) -> None:
+    model.reset()
+    model.script("Hello.")
+    open_to_all = Jupyter(tmp_path, command="webchat", env={"OPENAI_BASE_URL": model.url})
+    open_to_all.token = ""
+    with open_to_all as server:
+        chat = RemoteChat(Server(server.url(), ""))
+        chat.configure("c", {})
+        assert chat.send("hi", conv_id="c").wait(30).text == "Hello."
+
+
+def test_a_run_that_the_server_forgot(tmp_path: Path, model: ModelServer) -> None:
+    model.reset()
+    model.script(Reply("never", hold=Gate()))
+    server = Jupyter(tmp_path, command="webchat", env={"OPENAI_BASE_URL": model.url})
+    server.timeline_db = Path(":memory:")
+    with server:
+        run = RemoteChat(Server(server.url(), server.token)).send("hi", conv_id="c")
+        assert run.status == "started"
+        server.kill()
+        server.start()
+        with pytest.raises(ServerUnavailable, match="does not know this run") as error:
+            run.wait(30)
+        assert error.value.code == "run_lost"
+
+
+def row(id: str, version: int, **props: object) -> dict[str, object]:
+    """A row as /timeline gives it."""
+    return {"id": id, "version": version, "createdSeq": 1, "kind": "run", "props": props}
+
+
+def test_an_answer_that_comes_late_changes_nothing(chat: RemoteChat) -> None:
+    """Two looks at once, as `await run` and a cell that reads `run.status` make them."""
+    run = RemoteRun(chat, "c", "r", "started")
+    newer = Changes([row("r", 20, status="finished"), row("r:text:1", 19, content="all")], 20, "e")  # type: ignore[list-item]
+    older = Changes([row("r", 10, status="started"), row("r:text:1", 9, content="a")], 10, "e")  # type: ignore[list-item]
+    answers = [older, newer]
+
+    class Late(RemoteChat):
+        def changes(self, conv_id: str, since: int = 0) -> Changes:
+            answer = answers.pop(0)
+            if answer is older:
+                assert run.status == "finished"  # the second look overtakes the first
+            return answer
+
+    run._chat = Late(chat._server)
+    assert run.text == "all"
+    assert run.status == "finished"
+
+
+def test_an_interrupt_shows_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = RemoteChat(Server("http://127.0.0.1:9/", "canary-token"))
+
+    def interrupted(request: object, timeout: float) -> object:
+        headers = {"Authorization": "token canary-token"}
+        raise KeyboardInterrupt(headers)
+
+    monkeypatch.setattr(chat, "_open", interrupted)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        chat.timeline("c")
+    assert interrupt.value.__suppress_context__
+    shown = [
+        repr(value)
+        for entry in interrupt.traceback
+        for name, value in entry.frame.f_locals.items()
+        if "webchat_widget" in str(entry.path) and name != "self"
+    ]
+    assert not [text for text in shown if "canary" in text]

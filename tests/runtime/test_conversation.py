@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.runtime.conftest import Start
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, StoreUnavailable
 from webchat_widget.events import CallRequest, Finish, ThinkingChunk
+from webchat_widget.requests import TimelineQuery
 from webchat_widget.runtime.environment import RuntimeSettings
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import Batch
@@ -214,19 +217,25 @@ async def test_closing_interrupts_the_run_and_keeps_the_queue(start: Start) -> N
 
 
 class FailingStore(SQLiteStore):
-    """A store whose writes can be made to fail, as on a full disk."""
+    """A store whose writes can be made to fail, as on a full disk, or to wait."""
 
     failing = False
+    held: asyncio.Event | None = None
 
     def write(self, batch: Batch) -> asyncio.Future[None]:
-        if not self.failing:
+        if not self.failing and self.held is None:
             return super().write(batch)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.set_exception(StoreUnavailable("The disk is full."))
-        return future
+        return asyncio.ensure_future(self._write_later(batch, self.held, self.failing))
+
+    async def _write_later(self, batch: Batch, held: asyncio.Event | None, failing: bool) -> None:
+        if held is not None:
+            await held.wait()
+        if failing:
+            raise StoreUnavailable("The disk is full.")
+        await super().write(batch)
 
 
-async def test_a_prompt_that_is_not_on_disk_is_not_accepted(start: Start, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_a_prompt_that_is_not_on_disk_is_not_accepted(start: Start, tmp_path: Path) -> None:
     store = FailingStore(tmp_path / "failing.sqlite")
     engine = ScriptedEngine("answer")
     chat = await start(engine, store=store)
@@ -243,7 +252,7 @@ async def test_a_prompt_that_is_not_on_disk_is_not_accepted(start: Start, tmp_pa
     assert page.types.count("timeline.upsert") == 1
 
 
-async def test_a_disk_that_fails_in_mid_run_is_reported_and_catches_up(start: Start, tmp_path) -> None:  # type: ignore[no-untyped-def]
+async def test_a_disk_that_fails_in_mid_run_is_reported_and_catches_up(start: Start, tmp_path: Path) -> None:
     store = FailingStore(tmp_path / "failing.sqlite")
     gate = asyncio.Event()
     chat = await start(
@@ -276,3 +285,153 @@ async def test_a_prompt_without_any_answer_is_not_remembered(start: Start) -> No
     await chat.say("two")
     await page.until("run.finished")
     assert [(m.role, m.content) for m in engine.turns[-1].messages] == [("user", "two")]
+
+
+async def test_a_stop_in_the_instant_of_the_start_ends_the_run(start: Start) -> None:
+    chat = await start(ScriptedEngine("never said", "next"))
+    page = await chat.join()
+    await chat.say("one")
+    async with asyncio.timeout(10):
+        await chat.service.stop("c", None)
+    await page.until("run.stopped")
+    await chat.say("two")
+    await page.until("run.finished")
+
+
+async def test_stop_answers_when_the_end_is_on_disk(start: Start, tmp_path: Path) -> None:
+    store = FailingStore(tmp_path / "held.sqlite")
+    gate = asyncio.Event()
+    chat = await start(ScriptedEngine(["words", gate]), store=store)
+    page = await chat.join()
+    await chat.say("go")
+    await page.until("llm.delta")
+    store.held = asyncio.Event()
+    gate.set()  # the run ends by itself, and its end waits for the disk
+    async with asyncio.timeout(10):
+        while chat.service._manager.live("c")._running.at_work:  # type: ignore[union-attr]
+            await asyncio.sleep(0)
+    stopping = asyncio.create_task(chat.service.stop("c", None))
+    await asyncio.sleep(0.05)
+    assert not stopping.done()
+    assert "run.finished" not in page.types
+    store.held.set()
+    await stopping
+    await page.until("run.finished")
+    store.held = None
+
+
+async def test_a_recovery_that_the_disk_refuses_is_done_the_next_time(start: Start, tmp_path: Path) -> None:
+    chat = await start(ScriptedEngine(["cut", asyncio.Event()]))
+    page = await chat.join()
+    cut = await chat.say("1")
+    waits = await chat.say("2")
+    await page.until("llm.delta")
+    await asyncio.sleep(0.3)  # longer than text may wait for the disk
+    # As a crash leaves it: the file as it is now, and nobody who closes the run.
+    copy = tmp_path / "crashed.sqlite"
+    for suffix in ("", "-wal"):
+        crashed = Path(chat.store.path + suffix)  # type: ignore[attr-defined]
+        Path(f"{copy}{suffix}").write_bytes(crashed.read_bytes())
+    store = FailingStore(copy)
+    store.failing = True
+    again = await start(ScriptedEngine("second"), store=store)
+    with pytest.raises(StoreUnavailable):
+        await again.service.start()
+    store.failing = False
+    await again.service.start()
+    async with asyncio.timeout(10):
+        while ("assistant", "second") not in await again.texts():
+            await asyncio.sleep(0.01)
+    runs = {row["id"]: row["props"]["status"] for row in await again.rows() if row["kind"] == "run"}
+    assert runs[cut["run_id"]] == "failed"
+    assert waits["run_id"] in runs
+
+
+async def test_a_prompt_is_seen_when_it_is_accepted_and_not_before(start: Start, tmp_path: Path) -> None:
+    store = FailingStore(tmp_path / "held.sqlite")
+    chat = await start(ScriptedEngine("first", "second"), store=store)
+    page = await chat.join()
+    await chat.say("one")
+    await page.until("run.finished")
+    before, _ = await chat.service.timeline(TimelineQuery("c"))
+    store.held, store.failing = asyncio.Event(), True
+    saying = asyncio.create_task(chat.say("two"))
+    await asyncio.sleep(0.05)
+    during, _ = await chat.service.timeline(TimelineQuery("c"))
+    assert during.entities == before.entities
+    assert during.version >= before.version
+    store.held.set()
+    with pytest.raises(StoreUnavailable):
+        await saying
+    store.held, store.failing = None, False
+    await chat.say("three")
+    await page.until("run.finished", 2)
+    after, _ = await chat.service.timeline(TimelineQuery("c", since=during.version))
+    assert {row["props"].get("prompt", "three") for row in after.entities} == {"three"}
+    await chat.service.close()
+    again = await start(store=SQLiteStore(store.path))
+    assert [text for role, text in await again.texts() if role == "user"] == ["one", "three"]
+
+
+async def test_those_behind_a_prompt_that_was_not_stored_move_up(start: Start, tmp_path: Path) -> None:
+    store = FailingStore(tmp_path / "held.sqlite")
+    gate = asyncio.Event()
+    chat = await start(ScriptedEngine([gate, "1"], "3"), store=store)
+    page = await chat.join()
+    await chat.say("1")
+    await page.until("timeline.upsert")
+    store.held, store.failing = asyncio.Event(), True
+    lost = asyncio.create_task(chat.say("2"))
+    await asyncio.sleep(0)
+    held, store.held, store.failing = store.held, None, False
+    behind = asyncio.create_task(chat.say("3"))
+    await asyncio.sleep(0.05)
+    held.set()
+    with pytest.raises(StoreUnavailable):
+        await lost
+    await behind
+    async with asyncio.timeout(10):
+        while [
+            r["props"]["queuePosition"] for r in await chat.rows() if r["props"].get("status") == "queued"
+        ] != [1]:
+            await asyncio.sleep(0.01)
+    gate.set()
+    await page.until("run.finished", 2)
+
+
+async def test_a_damaged_conversation_harms_no_other(start: Start) -> None:
+    chat = await start(ScriptedEngine(["cut", asyncio.Event()]))
+    page = await chat.join()
+    await chat.say("1")
+    await page.until("llm.delta")
+    await chat.say("2")  # left over for a restart
+    await chat.service.close()
+    path = chat.store.path  # type: ignore[attr-defined]
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE entities SET props = '{broken'")
+    db.close()
+    again = await start(ScriptedEngine("fine"), store=SQLiteStore(path))
+    await again.service.start()
+    page = await again.join("other")
+    await again.say("hello", "other")
+    await page.until("run.finished")
+    with pytest.raises(StoreUnavailable) as error:
+        await again.rows("c")
+    assert error.value.code == "conversation_unreadable"
+
+
+async def test_a_close_during_the_start_begins_nothing(start: Start) -> None:
+    chat = await start(ScriptedEngine(["cut", asyncio.Event()]))
+    page = await chat.join()
+    await chat.say("1")
+    await chat.say("2")
+    await page.until("llm.delta")
+    await chat.service.close()
+    engine = ScriptedEngine("second")
+    again = await start(engine, store=SQLiteStore(chat.store.path))  # type: ignore[attr-defined]
+    starting = asyncio.create_task(again.service.start())
+    await asyncio.sleep(0)
+    await again.service.close()
+    await asyncio.gather(starting, return_exceptions=True)
+    assert engine.turns == []
+    assert len(again.service._manager) == 0

@@ -142,3 +142,15 @@ async def test_the_seeds_form_carries_the_whole_text(start: Start) -> None:
     await chat.say("hi")
     await page.until("run.finished")
     assert page.of("llm.delta")[-1]["data"]["cumulative"] == "abc"
+
+
+async def test_pings_that_nobody_reads_the_answers_of_pile_up_nothing() -> None:
+    readers = pool()
+    page = Page()
+    page.free.clear()
+    connection = readers.add(page, HELLO, append=True)
+    await asyncio.sleep(0)
+    for _ in range(10_000):
+        connection.answer(Control("ws.pong", "c", {"version": 0}))
+    assert len(connection._outbox) <= 2
+    readers.close(1001, "end")

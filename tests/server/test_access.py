@@ -127,3 +127,12 @@ def test_an_authorizer_that_denies_is_obeyed(tmp_path: Path) -> None:
             for (pattern, verb), (path, body) in GOOD.items():
                 status = ask(http, server, verb, path, body, headers)
                 assert status == 403, (pattern, verb)
+
+
+@pytest.mark.parametrize(("verb", "path", "body"), CASES)
+@pytest.mark.parametrize("header", ["Origin", "Referer"])
+def test_an_origin_that_is_no_url_is_no_origin(
+    server: Jupyter, browser: httpx.Client, verb: str, path: str, body: object, header: str
+) -> None:
+    headers = {"X-XSRFToken": browser.cookies["_xsrf"], header: "http://["}
+    assert ask(browser, server, verb, path, body, headers) < 500

@@ -184,10 +184,15 @@ def _tool(schema: ToolSchema) -> JSONObject:
 def _usage(usage: _Usage) -> Usage:
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
     return Usage(
-        inputTokens=usage.prompt_tokens or 0,
-        outputTokens=usage.completion_tokens or 0,
-        cachedTokens=cached or 0,
+        inputTokens=_count(usage.prompt_tokens),
+        outputTokens=_count(usage.completion_tokens),
+        cachedTokens=_count(cached),
     )
+
+
+def _count(tokens: int | None) -> int:
+    """A number that the wire can carry and a conversation can add up, whatever the server claims."""
+    return min(max(tokens or 0, 0), 2**40)
 
 
 def protocol_error() -> EngineError:

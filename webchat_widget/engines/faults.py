@@ -10,13 +10,25 @@ from urllib.parse import urlsplit
 
 from webchat_widget.errors import EngineError
 
-__all__ = ["Faults", "host_of"]
+__all__ = ["Faults", "host_of", "is_http"]
 
 
 def host_of(url: str) -> str:
     """Host and port of a URL, for a sentence; never its user, password or path."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    try:
+        parts = urlsplit(url)
+        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+    except ValueError:
+        return "an address that is no URL"
+
+
+def is_http(url: str) -> bool:
+    """True where one can try to connect to it."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
 
 
 class Faults:

@@ -16,7 +16,7 @@ from webchat_widget.events import EngineEvent
 from webchat_widget.turns import Turn
 
 from .completions import Answer, check_content_type, protocol_error, request
-from .faults import Faults, host_of
+from .faults import Faults, host_of, is_http
 from .sse import EventReader
 
 __all__ = ["DEFAULT_MODEL", "OpenAIEngine"]
@@ -44,8 +44,8 @@ class OpenAIEngine:
         timeout: float = 60.0,
     ) -> None:
         self.model = model or (None if base_url else DEFAULT_MODEL)
-        self._base_url = base_url or _HOME
-        self._api_key = api_key
+        self._base_url = (base_url or _HOME).strip()
+        self._api_key = (api_key or "").strip()
         self._timeout = timeout
         self._client: Any = None
         self._starting = asyncio.Lock()
@@ -55,6 +55,7 @@ class OpenAIEngine:
 
     async def stream(self, turn: Turn) -> AsyncIterator[EngineEvent]:
         """Answer one turn; see `Engine.stream`."""
+        self._check()
         client = await self._ready()
         model = turn.model or self.model or await self._first_model(client)
         answer = Answer(model)
@@ -89,6 +90,23 @@ class OpenAIEngine:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+    def _check(self) -> None:
+        """Say what is wrong with the configuration before the SDK stumbles over it, and logs it."""
+        if not is_http(self._base_url):
+            raise EngineError(
+                "The address of the model server is no http or https URL: correct OPENAI_BASE_URL or "
+                "c.WebChat.base_url (say http://localhost:11434/v1), and start Jupyter again.",
+                code="bad_base_url",
+                retryable=False,
+            )
+        if not (self._api_key.isascii() and self._api_key.isprintable() and " " not in self._api_key):
+            raise EngineError(
+                "The API key holds characters that no key has. Set a valid OPENAI_API_KEY where Jupyter is "
+                "started, and start it again.",
+                code="key_rejected",
+                retryable=False,
+            )
 
     async def _ready(self) -> Any:
         """The SDK's client. Its import takes about a second, so it is not done on the loop's thread."""

@@ -14,7 +14,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -67,14 +68,26 @@ def find_server() -> Server:
     return Server(url if url.endswith("/") else f"{url}/", token)
 
 
+class Changes(Struct, frozen=True):
+    """Rows that changed, the version up to which that is all, and the host's epoch."""
+
+    entities: list[Entity]
+    version: int
+    epoch: str
+
+
 class RemoteChat:
     """The routes of a chat server as calls. All of them block; each raises ServerUnavailable where the server
     can't be reached or is no chat server, and WebChatError for what the server itself refuses."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        # A proxy of the environment has no business between a kernel and its own server.
-        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        self._cookies = CookieJar()
+        self._open = urllib.request.build_opener(
+            # A proxy of the environment has no business between a kernel and its own server.
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPCookieProcessor(self._cookies),
+        ).open
 
     def __repr__(self) -> str:
         return f"RemoteChat({self._server.url!r})"
@@ -96,11 +109,18 @@ class RemoteChat:
         path = f"conversations/{quote(conv_id, safe='')}/stop"
         self._call("POST", path, {"run_id": run_id} if run_id else {})
 
-    def timeline(self, conv_id: str, since: int | None = None) -> list[Entity]:
-        """The rows of a conversation, or those that changed after version `since`."""
-        query = {"conv_id": conv_id} | ({} if since is None else {"since_version": str(since)})
-        rows: list[Entity] = self._call("GET", f"timeline?{urlencode(query)}")
-        return rows
+    def timeline(self, conv_id: str) -> list[Entity]:
+        """The rows of a conversation."""
+        return self.changes(conv_id).entities
+
+    def changes(self, conv_id: str, since: int = 0) -> Changes:
+        """The rows that changed after version `since`."""
+        query = urlencode({"conv_id": conv_id, "since_version": since})
+        rows, headers = self._ask("GET", f"timeline?{query}")
+        try:
+            return Changes(rows, int(headers["X-Timeline-Version"]), headers["X-Timeline-Epoch"])
+        except (KeyError, ValueError, TypeError):
+            raise _no_extension() from None
 
     def health(self) -> JSONObject:
         """What the server says about itself."""
@@ -112,6 +132,10 @@ class RemoteChat:
         self._call("PUT", f"conversations/{quote(conv_id, safe='')}/settings", settings)
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
+        return self._ask(method, path, body)[0]
+
+    def _ask(self, method: str, path: str, body: Any = None) -> tuple[Any, Mapping[str, str]]:
+        """Body and headers of the answer."""
         request = urllib.request.Request(
             f"{self._server.url}webchat/{path}",
             method=method,
@@ -121,8 +145,13 @@ class RemoteChat:
         if self._server.token:
             request.add_header("Authorization", f"token {self._server.token}")
         try:
+            if not self._server.token and method != "GET":  # a server that asks for nothing asks for this
+                request.add_header("X-XSRFToken", self._xsrf())
             with self._open(request, timeout=_CONNECT_SECONDS) as reply:
-                return json.loads(reply.read())
+                return json.loads(reply.read()), reply.headers
+        except KeyboardInterrupt:
+            # The frames below hold the token: a verbose traceback would print it into the notebook.
+            raise KeyboardInterrupt from None
         except urllib.error.HTTPError as error:
             with error:
                 raise _refusal(error) from None
@@ -134,6 +163,15 @@ class RemoteChat:
             ) from None
         except ValueError:
             raise _no_extension() from None
+
+    def _xsrf(self) -> str:
+        """The token that the page's cookie carries; the cookie also makes us the same user each time."""
+        for _ in range(2):
+            for cookie in self._cookies:
+                if cookie.name == "_xsrf":
+                    return cookie.value or ""
+            self._open(f"{self._server.url}webchat/", timeout=_CONNECT_SECONDS).close()
+        return ""
 
 
 def _refusal(error: urllib.error.HTTPError) -> WebChatError:
@@ -177,6 +215,7 @@ class RemoteRun:
         self._rows: dict[str, Entity] = {}
         self._status = status
         self._version = 0
+        self._epoch = ""
         self.run_id = run_id
 
     def __repr__(self) -> str:
@@ -237,7 +276,9 @@ class RemoteRun:
             try:
                 self._refresh()
                 heard = time.monotonic()
-            except ServerUnavailable:
+            except WebChatError as error:
+                if error.status < 500 or error.code == "run_lost":
+                    raise
                 if time.monotonic() - heard > _PATIENCE_SECONDS:
                     raise
             if self._status in _ENDED:
@@ -249,11 +290,25 @@ class RemoteRun:
             pause = min(pause * 1.3, _SLOWEST_POLL)
 
     def _refresh(self) -> None:
+        """Take in what changed. Two of these may be under way at once, so an older answer changes nothing."""
         if self._status in _ENDED:
             return
-        for row in self._chat.timeline(self._conv_id, self._version):
-            self._version = max(self._version, row["version"])
-            if row["id"] == self.run_id or row["id"].startswith(f"{self.run_id}:"):
+        changes = self._chat.changes(self._conv_id, self._version)
+        if changes.epoch != self._epoch:  # the host was started again: only a look at everything tells
+            if self._version:
+                changes = self._chat.changes(self._conv_id)
+            if not any(row["id"] == self.run_id for row in changes.entities):
+                raise ServerUnavailable(
+                    "The server does not know this run any more: its conversations were not kept.",
+                    code="run_lost",
+                )
+            self._epoch = changes.epoch
+        for row in changes.entities:
+            if row["id"] != self.run_id and not row["id"].startswith(f"{self.run_id}:"):
+                continue
+            held = self._rows.get(row["id"])
+            if held is None or row["version"] > held["version"]:
                 self._rows[row["id"]] = row
-        if self.run_id in self._rows:
+        self._version = max(self._version, changes.version)
+        if self._status not in _ENDED and self.run_id in self._rows:
             self._status = str(self._rows[self.run_id]["props"]["status"])

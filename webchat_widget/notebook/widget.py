@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 from traitlets import Unicode
 
-from webchat_widget.errors import NotAllowed, ServerUnavailable, WebChatError
+from webchat_widget.errors import NotAllowed, WebChatError
 from webchat_widget.requests import check_conv_id
 from webchat_widget.typing import Entity
 
@@ -91,7 +91,9 @@ class ChatWidget(anywidget.AnyWidget):
         super().__init__(conv_id=check_conv_id(conv_id), profile=profile, height=_css_length(height))
         try:
             self._configure(self._remote())
-        except ServerUnavailable as error:
+        except WebChatError as error:
+            if error.status < 500:
+                raise
             if self._settings:
                 warnings.warn(
                     f"model and system_prompt did not reach the server: {error.message}", stacklevel=2

@@ -53,6 +53,9 @@ class Run:
         """It was not stored after all, or taken out of the queue."""
         self.end: str | None = None
         """Why it was cancelled: `stopped` by a person, `interrupted` by the host."""
+        self.at_work = False
+        """It may be cancelled: it has begun, and does not write its end yet. A task that is cancelled before
+        its first step never runs at all, and one that writes its end must not be kept from it."""
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -64,7 +67,7 @@ class Run:
         """Ask it to end; it then writes its own terminal frame."""
         if self.end is None:
             self.end = end
-            if self.task is not None:
+            if self.at_work and self.task is not None:
                 self.task.cancel()
 
 
@@ -142,6 +145,8 @@ class Conversation:
             run.dropped = True
             with contextlib.suppress(ValueError):
                 self._queue.remove(run)
+            with contextlib.suppress(WebChatError):  # those behind it move up, on disk when there is one
+                await self.stream.emit(*self._positions())
             raise
         finally:
             run.accepted.set()
@@ -166,8 +171,12 @@ class Conversation:
     # -- life ----------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """After a crash: close the runs that were cut, and go on with those that waited."""
+        """After a crash: close the runs that were cut, and go on with those that waited.
+
+        Raises StoreUnavailable; then nothing has begun, and the conversation is to be loaded anew.
+        """
         pending, self._pending = self._pending, []
+        waiting = []
         for left in pending:
             request = msgspec.convert(left.request, ChatRequest)
             if left.started:
@@ -177,7 +186,8 @@ class Conversation:
             else:
                 run = Run(left.run_id, request, announced=False)
                 run.accepted.set()
-                self._queue.append(run)
+                waiting.append(run)
+        self._queue.extend(waiting)
         self._start_next()
 
     async def close(self) -> None:
@@ -191,6 +201,15 @@ class Conversation:
         finally:
             self.stream.close()
             self.pool.close(RESTARTING, "the server is restarting")
+
+    async def abandon(self) -> None:
+        """Let go of it as if it had not been opened; what the store holds stands."""
+        self._closing = True
+        if self._running is not None:
+            self._running.cancel("interrupted")
+            await self._running.ended.wait()
+        self.stream.close()
+        self.pool.close(RESTARTING, "try again")
 
     # -- runs ----------------------------------------------------------------------------------------
 
@@ -217,6 +236,9 @@ class Conversation:
         failure: WebChatError | None = None
         finish: Finish | None = None
         try:
+            run.at_work = True
+            if run.end is not None:
+                raise asyncio.CancelledError
             await run.accepted.wait()
             if run.dropped:
                 return
@@ -247,6 +269,7 @@ class Conversation:
                 "Something went wrong inside the chat; the log of the server says what.",
                 code="internal_error",
             )
+        run.at_work = False
         events = [] if run.announced else self._announcement(run)
         events += loop.close(status, finish) if loop else []
         produced = loop.produced if loop else []

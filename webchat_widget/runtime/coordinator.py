@@ -17,6 +17,7 @@ from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.projector import Projector
 from webchat_widget.timeline.store import Batch, TimelineStore
+from webchat_widget.typing import Entity
 
 __all__ = ["StreamCoordinator"]
 
@@ -54,6 +55,8 @@ class StreamCoordinator:
         """Rows with text that is not on disk yet."""
         self._owed: dict[str, tuple[Any, ...]] = {}
         """Parts of batches that could not be written: ends of runs and their turns."""
+        self._tentative: dict[str, int] = {}
+        """Rows that nobody may see before they are on disk, and the seq that made them."""
         self._unsent: deque[tuple[tuple[Frame | Delta, ...], asyncio.Future[None] | None]] = deque()
         self._writer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -68,12 +71,14 @@ class StreamCoordinator:
         """
         frames = tuple(Frame(translate(event, self._next_seq())) for event in events)
         touched = dict.fromkeys(f.event["id"] for f in frames)
-        made = [id for id in touched if id not in self.timeline]
+        made = {f.event["id"]: f.event["seq"] for f in reversed(frames) if f.event["id"] not in self.timeline}
         for frame in frames:
             self.timeline.apply(frame.event)
-        saved = asyncio.ensure_future(self._write(tuple(touched), parts, owed=not undo))
+        if undo:
+            self._tentative.update(made)
+        saved = asyncio.ensure_future(self._write(tuple(touched), parts, tentative=made if undo else None))
         self._unsent.append((frames, saved))
-        saved.add_done_callback(lambda done: self._saved(done, made if undo else None, frames))
+        saved.add_done_callback(lambda done: self._saved(done, made if undo else {}, frames))
         return asyncio.shield(saved)
 
     def delta(self, event: TextDelta) -> None:
@@ -90,6 +95,18 @@ class StreamCoordinator:
         else:
             self._publish(frame)
         self._write_within(_WRITE_SECONDS)
+
+    def snapshot(self) -> tuple[list[Entity], int]:
+        """The rows as a reader may see them, and the version up to which they are complete.
+
+        A prompt that is being stored is not accepted yet: its rows are left out, and the version ends before
+        them, so that a reader who asks again from there gets them.
+        """
+        entities = self.timeline.entities()
+        if not self._tentative:
+            return entities, self.version
+        seen = [entity for entity in entities if entity["id"] not in self._tentative]
+        return seen, min(self._tentative.values()) - 1
 
     def text_of(self, id: str) -> str:
         """The text of a row so far; empty where there is none."""
@@ -113,11 +130,13 @@ class StreamCoordinator:
         self.version = max(self.version + 1, self._now_ms() * 1000)
         return self.version
 
-    def _write(self, touched: tuple[str, ...], parts: dict[str, Any], *, owed: bool) -> Awaitable[None]:
+    def _write(
+        self, touched: tuple[str, ...], parts: dict[str, Any], *, tentative: dict[str, int] | None = None
+    ) -> Awaitable[None]:
         """Hand the rows to the store now, in the order of the calls; done when they are on disk.
 
-        Rows that could not be written stay dirty; with `owed` the other parts are kept for the next write,
-        too.
+        What could not be written is kept for the next write: rows, ends of runs and turns, but nothing of
+        what is `tentative`.
         """
         ids = tuple(dict.fromkeys((*touched, *self._dirty)))
         self._dirty.clear()
@@ -132,9 +151,11 @@ class StreamCoordinator:
             try:
                 await written
             except BaseException:
-                self._dirty.update(id for id in ids if id in self.timeline)
-                for name, late in (parts if owed else due).items():
-                    self._owed[name] = (*late, *self._owed.get(name, ()))
+                self._dirty.update(id for id in ids if id in self.timeline and id not in (tentative or ()))
+                for name, late in (parts if tentative is None else due).items():
+                    # Not `pending`: its run may have ended by then; one that is missing is only run again.
+                    if name in ("ended", "turns"):
+                        self._owed[name] = (*late, *self._owed.get(name, ()))
                 self._write_within(_RETRY_SECONDS)
                 raise
             self.committed = max(self.committed, version)
@@ -142,13 +163,14 @@ class StreamCoordinator:
         return settle()
 
     def _saved(
-        self, done: asyncio.Future[None], made: list[str] | None, frames: tuple[Frame | Delta, ...]
+        self, done: asyncio.Future[None], tentative: dict[str, int], frames: tuple[Frame | Delta, ...]
     ) -> None:
         failed = done.cancelled() or done.exception() is not None
-        if failed and made is not None:
-            for id in made:
+        for id in tentative:
+            del self._tentative[id]
+        if failed and tentative:
+            for id in tentative:
                 self.timeline.forget(id)
-                self._dirty.discard(id)
             self._unsent = deque(entry for entry in self._unsent if entry[0] is not frames)
         while self._unsent:
             waiting, saved = self._unsent[0]
@@ -161,7 +183,7 @@ class StreamCoordinator:
     def _write_text(self) -> None:
         self._writer = None
         if self._dirty or self._owed:
-            written = asyncio.ensure_future(self._write((), {}, owed=True))
+            written = asyncio.ensure_future(self._write((), {}))
             written.add_done_callback(_retrieve)
 
     def _write_within(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from webchat_widget.errors import WebChatError
+from webchat_widget.errors import ShuttingDown, WebChatError
 
 from .conversation import Conversation
 from .environment import Environment
@@ -21,6 +21,7 @@ class ConversationManager:
         self._live: dict[str, Conversation] = {}
         self._evictions: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     def __len__(self) -> int:
         return len(self._live)
@@ -47,7 +48,10 @@ class ConversationManager:
         return await asyncio.shield(opening)
 
     async def close(self) -> None:
-        """Close all conversations."""
+        """Close all conversations, and those that are about to open."""
+        self._closing = True
+        if self._opening:
+            await asyncio.wait(list(self._opening.values()))
         for timer in self._evictions.values():
             timer.cancel()
         self._evictions.clear()
@@ -59,9 +63,20 @@ class ConversationManager:
 
     async def _open(self, conv_id: str) -> Conversation:
         loaded = await self._env.store.load(conv_id)
-        conversation = self._live[conv_id] = Conversation(conv_id, self._env, loaded, self._idle)
-        await conversation.recover()
+        conversation = Conversation(conv_id, self._env, loaded, self._idle)
+        try:
+            self._check_open()
+            await conversation.recover()
+            self._check_open()
+        except BaseException:
+            await conversation.abandon()
+            raise
+        self._live[conv_id] = conversation
         return conversation
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
 
     def _idle(self, conversation: Conversation) -> None:
         """Nobody has read for a while: let go later, unless something happens until then."""
@@ -87,6 +102,7 @@ class ConversationManager:
             await conversation.stream.flush()
         except WebChatError as error:
             self._env.log.warning("webchat: %s stays in memory: %s", conversation.conv_id, error)
+            conversation.pool.touch()  # try again after a while
         else:
             if conversation.idle and self._evictions.pop(conversation.conv_id, None) is not None:
                 self._live.pop(conversation.conv_id, None)

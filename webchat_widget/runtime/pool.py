@@ -15,6 +15,8 @@ from webchat_widget.sem.frames import Control, Delta, Frame, envelope
 __all__ = ["Connection", "ConnectionPool", "PoolSettings", "Reader"]
 
 _FLUSH_SECONDS = 1 / 60
+_OVERHEAD = 256
+"""What a frame costs in memory beside its text, about, in bytes."""
 
 TOO_SLOW = 4408
 RESTARTING = 1001
@@ -77,6 +79,7 @@ class Connection:
 
     def put(self, frame: Frame | Delta) -> None:
         """Queue a frame. Never waits; costs what is new in the frame."""
+        self._bytes += _OVERHEAD
         if isinstance(frame, Delta):
             self._bytes += len(frame.text)
             if self._own is not None and frame.follows(self._own):
@@ -91,6 +94,12 @@ class Connection:
         self._wake.set()
         if self._bytes > self._settings.outbox_bytes:
             self.close(TOO_SLOW, "too slow")
+
+    def answer(self, frame: Control) -> None:
+        """Queue an answer to the reader, unless the same kind of answer waits for it already."""
+        waiting = self._outbox[-1] if self._outbox else None
+        if not (isinstance(waiting, Control) and waiting.event["type"] == frame.event["type"]):
+            self.put(frame)
 
     def close(self, code: int, reason: str) -> None:
         """Stop sending and close the reader."""

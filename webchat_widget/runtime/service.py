@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from webchat_widget.errors import KeyReused, QueueFull, ShuttingDown
+from webchat_widget.errors import KeyReused, QueueFull, ShuttingDown, StoreUnavailable
 from webchat_widget.requests import ChatRequest, Overrides, TimelineQuery
 from webchat_widget.sem.frames import PROTOCOL, Control
 from webchat_widget.timeline.entities import entity
@@ -86,7 +86,7 @@ class ChatService:
         await self.start()
         live = self._manager.live(query.conv_id)
         if live is not None:
-            entities, at = live.stream.timeline.entities(), live.stream.version
+            entities, at = live.stream.snapshot()
         else:
             loaded = await self._env.store.load(query.conv_id)
             entities = [entity(row) for row in loaded.rows] if loaded else []
@@ -171,6 +171,8 @@ class ChatService:
             return
         self._closing = True
         await self._manager.close()
+        if self._started is not None:  # it ends at once: no conversation opens any more
+            await asyncio.gather(self._started, return_exceptions=True)
         await self._env.engine.aclose()
         await self._env.store.close()
 
@@ -178,7 +180,12 @@ class ChatService:
 
     async def _recover(self) -> None:
         for conv_id in await self._env.store.unfinished():
-            await self._manager.get(conv_id)
+            try:
+                await self._manager.get(conv_id)
+            except StoreUnavailable as error:
+                if error.code != "conversation_unreadable":
+                    raise
+                self._env.log.error("webchat: %s", error)
 
     async def _take_once(self, request: ChatRequest, user: str) -> Reply:
         """The first request of a key; one that came before a restart is answered from its record."""

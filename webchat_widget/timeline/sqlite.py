@@ -81,7 +81,10 @@ class SQLiteStore:
 
     async def load(self, conv_id: str) -> Loaded | None:
         """A conversation, or None where it is unknown."""
-        return await self._submit(lambda db: _load(db, conv_id))
+        try:
+            return await self._submit(lambda db: _load(db, conv_id))
+        except msgspec.MsgspecError as error:
+            raise _unreadable(conv_id) from error
 
     async def unfinished(self) -> list[str]:
         """The conversations with runs that have not ended."""
@@ -217,6 +220,13 @@ def _settle(job: _Job, result: Any, error: Exception | None) -> None:
 
     if not job.loop.is_closed():  # a host that ended without waiting
         job.loop.call_soon_threadsafe(settle)
+
+
+def _unreadable(conv_id: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The conversation {conv_id} can't be read: its data is damaged. Others are not affected.",
+        code="conversation_unreadable",
+    )
 
 
 # -- statements --------------------------------------------------------------------------------------
