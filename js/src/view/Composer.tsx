@@ -13,14 +13,30 @@ interface Props {
   onStop: () => Promise<void>;
 }
 
+/** As high as its text; one row where nothing can be measured. */
+function fit(area: HTMLTextAreaElement): void {
+  area.style.height = "auto";
+  if (area.scrollHeight > 0) area.style.height = `${area.scrollHeight}px`;
+}
+
 export function Composer({ input, draft, setDraft, running, canSend, onSend, onStop }: Props) {
   const [stopping, setStopping] = useState(false);
   useLayoutEffect(() => {
+    if (input.current) fit(input.current);
+  }, [draft, input]);
+  useLayoutEffect(() => {
     const area = input.current;
     if (!area) return;
-    area.style.height = "auto";
-    area.style.height = `${area.scrollHeight}px`;
-  }, [draft, input]);
+    // a host may draw the widget before it is on the page, and give it another width later
+    let width = area.clientWidth;
+    const observer = new ResizeObserver(() => {
+      if (area.clientWidth === width) return;
+      width = area.clientWidth;
+      fit(area);
+    });
+    observer.observe(area);
+    return () => observer.disconnect();
+  }, [input]);
 
   const blank = draft.trim() === "";
   const submit = () => {
