@@ -14,7 +14,7 @@ interface Props {
 }
 
 /** As high as its text; one row where nothing can be measured. */
-function fit(area: HTMLTextAreaElement): void {
+function grow(area: HTMLTextAreaElement): void {
   area.style.height = "auto";
   if (area.scrollHeight > 0) area.style.height = `${area.scrollHeight}px`;
 }
@@ -22,7 +22,7 @@ function fit(area: HTMLTextAreaElement): void {
 export function Composer({ input, draft, setDraft, running, canSend, onSend, onStop }: Props) {
   const [stopping, setStopping] = useState(false);
   useLayoutEffect(() => {
-    if (input.current) fit(input.current);
+    if (input.current) grow(input.current);
   }, [draft, input]);
   useLayoutEffect(() => {
     const area = input.current;
@@ -32,7 +32,7 @@ export function Composer({ input, draft, setDraft, running, canSend, onSend, onS
     const observer = new ResizeObserver(() => {
       if (area.clientWidth === width) return;
       width = area.clientWidth;
-      fit(area);
+      grow(area);
     });
     observer.observe(area);
     return () => observer.disconnect();
