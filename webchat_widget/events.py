@@ -87,6 +87,7 @@ class RunChanged(Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     queue_position: int | None = None
     idempotency_key: str | None = None
+    model: str | None = None
     usage: Usage | None = None
     stop_reason: str | None = None
     error: str | None = None

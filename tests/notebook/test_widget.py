@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import warnings
 from pathlib import Path
@@ -86,6 +87,10 @@ def test_a_height_that_is_none(height: str) -> None:
 def test_a_bad_conv_id() -> None:
     with pytest.raises(BadRequest):
         ChatWidget("../x")
+    chat = ChatWidget("fine")
+    with pytest.raises(BadRequest):
+        chat.conv_id = "a b"
+    assert chat.conv_id == "fine"
 
 
 def test_conv_id_and_new_contradict_each_other() -> None:
@@ -127,12 +132,12 @@ def test_a_transcript_is_readable_markdown() -> None:
         ]
     )
     assert text == (
-        "**You**\n\nwhat is 6*7?\n\n"
-        '**Tool** `calculate`\n\n```\n{"expression": "6*7"}\n```\n\n'
+        "**You**\n\nwhat is 6\\*7?\n\n"
+        '**Tool** calculate\n\n```\n{"expression": "6*7"}\n```\n\n'
         "````\n```42```\n````\n\n"
         "**Assistant**\n\nIt is **42**.\n\n"
         "**Assistant**\n\nAnd\n\n*(interrupted)*\n\n"
-        "**Error** Cut."
+        "**Error** Cut\\."
     )
 
 
@@ -141,3 +146,32 @@ def test_a_transcript_is_an_object_that_notebooks_show(monkeypatch: pytest.Monke
     shown = ChatWidget().transcript()
     assert isinstance(shown, Markdown)
     assert shown.data == "**You**\n\nhi"
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![x](http://evil/leak.png)",
+        "![x][r]\n\n[r]: http://evil/leak.png",
+        "<img src=http://evil/a.png>",
+        "\\`<img src=http://evil/a.png>`",
+        "- ```\n  ```\n<img src=http://evil/a.png>\n```",
+        "<!-- x --><svg onload=alert(1)>",
+        "    ```\n<iframe src=http://evil>",
+    ],
+)
+def test_a_transcript_loads_and_runs_nothing(role: str, text: str) -> None:
+    """As the Markdown renderer of nbconvert sees it, which cleans nothing."""
+    from nbconvert.filters import markdown2html
+
+    shown = markdown2html(transcript([row("message", role=role, content=text)]))
+    assert not re.search(r"<(img|svg|iframe|script)", shown), shown
+
+
+def test_a_transcript_shows_what_was_typed() -> None:
+    from nbconvert.filters import markdown2html
+
+    typed = "2*3*4 and <b>_x_</b> & `code` [a](b) $5 # 1. -"
+    shown = markdown2html(transcript([row("message", role="user", content=typed)]))
+    assert html.unescape(re.sub("<[^>]+>", "", shown)).strip().endswith(typed)

@@ -1,14 +1,18 @@
-"""A conversation as Markdown. Pure."""
+"""A conversation as Markdown, for renderers that are not ours. Pure."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 from webchat_widget.typing import Entity, JSONObject
 
 __all__ = ["transcript"]
 
+_PUNCTUATION = re.compile(r"[\\`*_{}\[\]()#+\-.!<>|~$]")
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_NOTHING = "\u200b"  # a zero-width space: it parts two characters, and nobody sees it
 _NAMES = {"user": "You", "assistant": "Assistant"}
 
 
@@ -22,16 +26,34 @@ def _part(kind: str, props: JSONObject) -> str:
         case "message" if props.get("role") in _NAMES:
             status = props.get("status", "complete")
             note = "" if status in ("complete", "streaming") else f"\n\n*({status})*"
-            return f"**{_NAMES[props['role']]}**\n\n{props.get('content', '')}{note}"
+            text = str(props.get("content", ""))
+            shown = _verbatim(text) if props["role"] == "user" else _defused(text)
+            return f"**{_NAMES[props['role']]}**\n\n{shown}{note}"
         case "tool_call":
             asked = props.get("input")
             text = asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False)
-            return f"**Tool** `{props.get('name')}`\n\n{_fenced(text)}"
+            return f"**Tool** {_verbatim(str(props.get('name')))}\n\n{_fenced(text)}"
         case "tool_result":
             return _fenced(str(props.get("result", "")))
         case "error":
-            return f"**Error** {props.get('message', '')}"
+            return f"**Error** {_verbatim(str(props.get('message', '')))}"
     return ""
+
+
+def _verbatim(text: str) -> str:
+    """Text that is shown as it was written: no Markdown, no HTML."""
+    if "\n" in text:
+        return _fenced(text)
+    return _PUNCTUATION.sub(r"\\\g<0>", text.strip()).replace("&", "&amp;").replace("\\<", "&lt;")
+
+
+def _defused(text: str) -> str:
+    """Markdown of a stranger, for a renderer that would take its HTML for HTML and load its images at once.
+
+    What would begin a tag or an image is parted by a character that nobody sees. That holds in text and in
+    code alike: to exempt code, one would have to find it exactly where every renderer does.
+    """
+    return _TAG.sub(f"<{_NOTHING}", text).replace("![", f"!{_NOTHING}[")
 
 
 def _fenced(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
-from traitlets import Unicode
+from traitlets import Unicode, validate
 
 from webchat_widget.errors import NotAllowed, WebChatError
 from webchat_widget.requests import check_conv_id
@@ -98,6 +98,11 @@ class ChatWidget(anywidget.AnyWidget):
                 warnings.warn(
                     f"model and system_prompt did not reach the server: {error.message}", stacklevel=2
                 )
+
+    @validate("conv_id")
+    def _check_conv_id(self, proposal: Any) -> str:
+        """An id that no server takes is refused where it is set."""
+        return check_conv_id(proposal["value"])
 
     def send(self, prompt: str) -> RemoteRun:
         """Send a prompt, as if it were typed in the widget.

@@ -282,6 +282,7 @@ class Conversation:
         ended = RunChanged(
             id=run.id,
             status=_RUN_STATUS[status],
+            model=finish.model if finish else None,
             usage=loop.usage if loop else None,
             stop_reason=finish.reason if finish else status,
             error=fault.message if fault and status != "stopped" else None,

@@ -35,6 +35,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         onSend?.();
         session.send(prompt, profile);
         sent.value += 1;
+        input.current?.focus(); // a suggestion or Retry that was pressed may be gone by now
       },
       edit: (prompt) => {
         setDraft((old) => (old.trim() === "" ? prompt : `${prompt}\n${old}`));
@@ -56,7 +57,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         data-transport={session.transportName}
         data-state={stateOf(status.phase)}
         data-lm-suppress-shortcuts="true"
-        style={height === "" ? undefined : { height, maxHeight: "none" }}
+        style={height === "" ? undefined : { height, minHeight: "160px", maxHeight: "none" }}
         onKeyDown={keepHere}
         onKeyUp={keepHere}
         onKeyPress={keepHere}

@@ -1,3 +1,4 @@
+import type { Health } from "../http/api";
 import { useSignalValue, useView } from "./hooks";
 
 const EXAMPLES = ["What can you do?", "Compute 37 * 42", "Show me a table and a formula"];
@@ -9,7 +10,7 @@ export function EmptyState() {
   return (
     <div class="wc-empty">
       <h2>What would you like to know?</h2>
-      {health && <p class="wc-muted">{who(health.model, health.engine)}</p>}
+      {health && <p class="wc-muted">{welcome(health)}</p>}
       <div class="wc-examples" data-part="example-prompts">
         {EXAMPLES.map((prompt) => (
           <button
@@ -27,10 +28,14 @@ export function EmptyState() {
   );
 }
 
-function who(model: string | null, engine: string): string {
-  if (model) return `You are talking to ${model}.`;
-  if (engine === "demo" || engine === "") {
-    return "This is the demo engine – no model is connected. The README tells how to connect one.";
+/** Who answers, in a word or two. A server that was given no model's name learns it with the first answer. */
+export function whoAnswers({ model, engine }: Health): string {
+  return model ?? (engine === "openai" ? "OpenAI-compatible server" : `${engine} engine`);
+}
+
+function welcome(health: Health): string {
+  if (health.engine === "demo") {
+    return "This is the demo engine – no model is connected. Set OPENAI_API_KEY or OPENAI_BASE_URL and start Jupyter again to connect one.";
   }
-  return `You are talking to the ${engine} engine.`;
+  return `You are talking to ${health.model ?? `an ${whoAnswers(health)}`}.`;
 }

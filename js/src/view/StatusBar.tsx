@@ -1,5 +1,6 @@
 import type { Entity } from "../timeline/entities";
 import type { Phase } from "../ws/wsManager";
+import { whoAnswers } from "./EmptyState";
 import { useSignalValue, useView } from "./hooks";
 
 const STATES: Partial<Record<Phase, string>> = {
@@ -22,10 +23,16 @@ export function StatusBar() {
   return (
     <div class="wc-status" data-part="statusbar" role="status">
       {state && <span class="wc-connection">{state}</span>}
-      {health && <span>{health.model ?? "demo engine"}</span>}
+      {health && <span>{lastModel(runs) ?? whoAnswers(health)}</span>}
       {usage && <span>{usage}</span>}
     </div>
   );
+}
+
+/** The model that answered last: another one than the server's where a widget or a prompt asked for it. */
+function lastModel(runs: readonly Entity[]): string | null {
+  const model = runs.findLast((run) => typeof run.props.model === "string")?.props.model;
+  return typeof model === "string" ? model : null;
 }
 
 function lastUsage(runs: readonly Entity[]): string | null {
