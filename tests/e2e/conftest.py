@@ -174,7 +174,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        item.failed = True  # type: ignore[attr-defined]  # read by new_page, which takes the pictures
+        item.failed = True  # read by new_page, which takes the pictures
         for server in Jupyter.live:
             written = server.log_text()[item.stash.get(LOGGED, {}).get(server.port, 0) :].splitlines()
             tail = "\n".join(line for line in written if not line.startswith("[D"))[-6000:]

@@ -345,7 +345,7 @@ class TestClosing:
         stream = engine.stream(turn())
         gate.step()
         assert await anext(stream) == TextChunk("one ")
-        await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+        await stream.aclose()  # an async generator
         (gone,) = await asyncio.to_thread(model.wait_disconnected)
         assert gone.chunks_sent == 1
 
@@ -366,7 +366,7 @@ class TestClosing:
         model.script(Reply("one two three four", fault="stall", after=1), "Again.")
         stream = engine.stream(turn())
         await anext(stream)
-        await stream.aclose()  # type: ignore[attr-defined]  # an async generator
+        await stream.aclose()  # an async generator
         assert said(await answer(engine, turn())) == "Again."
 
 

@@ -222,8 +222,8 @@ def row(id: str, version: int, **props: object) -> dict[str, object]:
 def test_an_answer_that_comes_late_changes_nothing(chat: RemoteChat) -> None:
     """Two looks at once, as `await run` and a cell that reads `run.status` make them."""
     run = RemoteRun(chat, "c", "r", "started")
-    newer = Changes([row("r", 20, status="finished"), row("r:text:1", 19, content="all")], 20, "e")  # type: ignore[list-item]
-    older = Changes([row("r", 10, status="started"), row("r:text:1", 9, content="a")], 10, "e")  # type: ignore[list-item]
+    newer = Changes([row("r", 20, status="finished"), row("r:text:1", 19, content="all")], 20, "e")
+    older = Changes([row("r", 10, status="started"), row("r:text:1", 9, content="a")], 10, "e")
     answers = [older, newer]
 
     class Late(RemoteChat):

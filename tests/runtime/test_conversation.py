@@ -51,7 +51,7 @@ async def test_what_was_live_is_what_is_stored(start: Start) -> None:
     await page.until("run.finished")
     live = await chat.rows()
     await chat.service.close()
-    again = await start(store=SQLiteStore(chat.store.path))  # type: ignore[attr-defined]
+    again = await start(store=SQLiteStore(chat.store.path))
     assert await again.rows() == live
     assert [row["kind"] for row in live] == ["run", "message", "tool_call", "tool_result", "message"]
 
@@ -134,8 +134,8 @@ async def test_stop_in_the_middle_of_a_tool_leaves_no_orphan(start: Start) -> No
 
 
 async def _arrived(page: object) -> bool:
-    await page.until("run.stopped")  # type: ignore[attr-defined]
-    return page.types[-3:] == ["tool.result", "tool.done", "run.stopped"]  # type: ignore[attr-defined, no-any-return]
+    await page.until("run.stopped")
+    return page.types[-3:] == ["tool.result", "tool.done", "run.stopped"]
 
 
 async def test_a_fault_after_some_text_keeps_it(start: Start) -> None:
@@ -204,7 +204,7 @@ async def test_closing_interrupts_the_run_and_keeps_the_queue(start: Start) -> N
     assert page.closed == (1001, "the server is restarting")
     with pytest.raises(ShuttingDown):
         await chat.say("3")
-    again = await start(ScriptedEngine("second"), store=SQLiteStore(chat.store.path))  # type: ignore[attr-defined]
+    again = await start(ScriptedEngine("second"), store=SQLiteStore(chat.store.path))
     await again.service.start()
     page = await again.join()
     async with asyncio.timeout(20):
@@ -308,7 +308,7 @@ async def test_stop_answers_when_the_end_is_on_disk(start: Start, tmp_path: Path
     store.held = asyncio.Event()
     gate.set()  # the run ends by itself, and its end waits for the disk
     async with asyncio.timeout(10):
-        while chat.service._manager.live("c")._running.at_work:  # type: ignore[union-attr]
+        while chat.service._manager.live("c")._running.at_work:
             await asyncio.sleep(0)
     stopping = asyncio.create_task(chat.service.stop("c", None))
     await asyncio.sleep(0.05)
@@ -330,7 +330,7 @@ async def test_a_recovery_that_the_disk_refuses_is_done_the_next_time(start: Sta
     # As a crash leaves it: the file as it is now, and nobody who closes the run.
     copy = tmp_path / "crashed.sqlite"
     for suffix in ("", "-wal"):
-        crashed = Path(chat.store.path + suffix)  # type: ignore[attr-defined]
+        crashed = Path(chat.store.path + suffix)
         Path(f"{copy}{suffix}").write_bytes(crashed.read_bytes())
     store = FailingStore(copy)
     store.failing = True
@@ -406,7 +406,7 @@ async def test_a_damaged_conversation_harms_no_other(start: Start) -> None:
     await page.until("llm.delta")
     await chat.say("2")  # left over for a restart
     await chat.service.close()
-    path = chat.store.path  # type: ignore[attr-defined]
+    path = chat.store.path
     with sqlite3.connect(path) as db:
         db.execute("UPDATE entities SET props = '{broken'")
     db.close()
@@ -428,7 +428,7 @@ async def test_a_close_during_the_start_begins_nothing(start: Start) -> None:
     await page.until("llm.delta")
     await chat.service.close()
     engine = ScriptedEngine("second")
-    again = await start(engine, store=SQLiteStore(chat.store.path))  # type: ignore[attr-defined]
+    again = await start(engine, store=SQLiteStore(chat.store.path))
     starting = asyncio.create_task(again.service.start())
     await asyncio.sleep(0)
     await again.service.close()

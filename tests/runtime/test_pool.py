@@ -18,7 +18,7 @@ def deltas(count: int) -> list[Delta]:
 
 def pool(**settings: float) -> ConnectionPool:
     """A pool of its own."""
-    return ConnectionPool(PoolSettings(**settings), lambda _: "", lambda: None)  # type: ignore[arg-type]
+    return ConnectionPool(PoolSettings(**settings), lambda _: "", lambda: None)
 
 
 HELLO = Control("ws.hello", "c", {})

@@ -124,7 +124,7 @@ class TestOutcomes:
     def test_an_event_says_what_it_did(self, event: Any, outcome: Applied) -> None:
         timeline = with_a_message()
         before = timeline.entities()
-        before = [{**row, "props": dict(row["props"])} for row in before]  # type: ignore[misc]
+        before = [{**row, "props": dict(row["props"])} for row in before]
         assert timeline.apply(event) is outcome
         assert (timeline.entities() == before) is (outcome is not Applied.CHANGED)
 

@@ -43,7 +43,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.told: list[RunEvent] = []
-        self.hold: type[RunEvent] | None = None  # type: ignore[valid-type]
+        self.hold: type[RunEvent] | None = None
         self.held = asyncio.Event()
 
     def emit(self, *events: RunEvent) -> Awaitable[None]:
@@ -533,7 +533,7 @@ class TestFaults:
             refused.set_exception(StoreUnavailable("The disk is full."))
             return refused
 
-        stage.sink.emit = refuse  # type: ignore[method-assign]
+        stage.sink.emit = refuse
         with pytest.raises(StoreUnavailable):
             await stage.run()
         stage.close("error")
