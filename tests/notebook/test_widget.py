@@ -175,3 +175,11 @@ def test_a_transcript_shows_what_was_typed() -> None:
     typed = "2*3*4 and <b>_x_</b> & `code` [a](b) $5 # 1. -"
     shown = markdown2html(transcript([row("message", role="user", content=typed)]))
     assert html.unescape(re.sub("<[^>]+>", "", shown)).strip().endswith(typed)
+
+
+def test_a_tool_whose_name_is_an_attack_is_a_name() -> None:
+    from nbconvert.filters import markdown2html
+
+    name = "x\n\n<img src=http://evil/a.png>\n\n![y](http://evil/b.png)"
+    shown = markdown2html(transcript([row("tool_call", name=name, input={}), row("error", message=name)]))
+    assert "<img" not in shown

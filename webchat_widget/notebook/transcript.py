@@ -32,19 +32,23 @@ def _part(kind: str, props: JSONObject) -> str:
         case "tool_call":
             asked = props.get("input")
             text = asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False)
-            return f"**Tool** {_verbatim(str(props.get('name')))}\n\n{_fenced(text)}"
+            return f"**Tool** {_line(str(props.get('name')))}\n\n{_fenced(text)}"
         case "tool_result":
             return _fenced(str(props.get("result", "")))
         case "error":
-            return f"**Error** {_verbatim(str(props.get('message', '')))}"
+            return f"**Error** {_line(str(props.get('message', '')))}"
     return ""
 
 
 def _verbatim(text: str) -> str:
     """Text that is shown as it was written: no Markdown, no HTML."""
-    if "\n" in text:
-        return _fenced(text)
-    return _PUNCTUATION.sub(r"\\\g<0>", text.strip()).replace("&", "&amp;").replace("\\<", "&lt;")
+    return _fenced(text) if "\n" in text else _line(text)
+
+
+def _line(text: str) -> str:
+    """The same, in one line: what is a model's own choice, as a tool's name is, begins no paragraph."""
+    line = " ".join(text.split())
+    return _PUNCTUATION.sub(r"\\\g<0>", line).replace("&", "&amp;").replace("\\<", "&lt;")
 
 
 def _defused(text: str) -> str:

@@ -262,7 +262,7 @@ class Conversation:
             )
         except WebChatError as error:
             status, failure = ("interrupted" if error.code == "interrupted" else "error"), error
-        except Exception:
+        except Exception:  # a bug, ours or an engine's, must not leave the run open
             self._env.log.exception("webchat: run %s failed", run.id)
             status = "error"
             failure = WebChatError(
