@@ -9,6 +9,7 @@
     │   ├── NotAllowed          422  well-formed, but unknown or not for the caller to choose
     │   └── KeyReused           422  an idempotency key with another body
     ├── NotFound                404  an unknown profile, or conversation
+    ├── ConversationHeld        409  somebody else has the conversation open
     ├── QueueFull               429  too many prompts wait in this conversation
     ├── StoreUnavailable        503  the timeline can't be read or written
     ├── ShuttingDown            503  the host is about to end
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 __all__ = [
     "BadRequest",
+    "ConversationHeld",
     "EngineError",
     "KeyReused",
     "NotAllowed",
@@ -92,6 +94,14 @@ class NotFound(WebChatError):
 
     code = "not_found"
     status = 404
+
+
+class ConversationHeld(WebChatError):
+    """Somebody else has the conversation open; it has one holder at a time."""
+
+    code = "conversation_held"
+    status = 409
+    retryable = True
 
 
 class QueueFull(WebChatError):

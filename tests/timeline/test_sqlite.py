@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from webchat_widget.errors import StoreUnavailable
+from webchat_widget.errors import ConversationHeld, StoreUnavailable
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.memory import MemoryStore
 from webchat_widget.timeline.migrations import MIGRATIONS
@@ -374,6 +374,7 @@ class TestFile:
         await store.write(batch("c", 1, row()))
         await store.close()
         assert names(tmp_path / "new" / "deep") == ["timeline.db"]
+        assert mode(tmp_path / "new" / "deep") == 0o700, "names of files tell of conversations"
 
     async def test_nothing_is_opened_before_the_first_call(self, store: SQLiteStore, file: Path) -> None:
         assert names(file.parent) == []
@@ -392,6 +393,23 @@ class TestTwoOwners:
         await store.write(batch("c", 2, row("m", 2)))
         await store.close()
         assert await rows_of(second) == [row("m", 2)], "one that was refused may try again"
+        await second.close()
+
+    async def test_what_is_said_of_a_file_in_use_is_its_owner_s_choice(
+        self, store: SQLiteStore, file: Path
+    ) -> None:
+        await store.write(batch("c", 1, row()))
+        second = SQLiteStore(file, in_use=lambda: ConversationHeld("Another kernel has it."))
+        for _ in range(2):
+            with pytest.raises(ConversationHeld, match="Another kernel has it") as error:
+                await second.load("c")
+        assert (error.value.code, error.value.status, error.value.retryable) == (
+            "conversation_held",
+            409,
+            True,
+        )
+        await store.close()
+        assert await rows_of(second) == [row()]
         await second.close()
 
     async def test_to_have_only_read_is_to_own_it_too(self, store: SQLiteStore, file: Path) -> None:
@@ -507,6 +525,39 @@ class TestClose:
         ):
             with pytest.raises(StoreUnavailable):
                 await call
+
+    async def test_its_thread_ends_with_it(self, any_store: SQLiteStore) -> None:
+        await any_store.write(batch())
+        thread = any_store._thread
+        await any_store.close()
+        assert thread is not None
+        assert not thread.is_alive()
+
+    async def test_it_can_be_closed_when_the_interpreter_ends(self, file: Path) -> None:
+        """There are no executors and no new threads any more when atexit handlers run."""
+        program = (
+            "import asyncio, atexit, sys\n"
+            "from webchat_widget.timeline.sqlite import SQLiteStore\n"
+            "from webchat_widget.timeline.store import Batch\n"
+            "loop, store = asyncio.new_event_loop(), SQLiteStore(sys.argv[1])\n"
+            "async def end():\n"
+            "    written = store.write(Batch(conv_id='c', version=2))\n"
+            "    await store.close()\n"
+            "    await written\n"
+            "atexit.register(lambda: (loop.run_until_complete(end()), print('closed')))\n"
+            "loop.run_until_complete(store.load('c'))\n"
+        )
+        command = [sys.executable, "-c", program, str(file)]
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=30, check=True
+        )
+        assert (done.stdout, done.stderr) == ("closed\n", "")
+        assert names(file.parent) == [file.name]
+        store = SQLiteStore(file)
+        loaded = await store.load("c")
+        await store.close()
+        assert loaded is not None
+        assert loaded.version == 2
 
     async def test_after_a_clean_end_one_file_is_left(self, store: SQLiteStore, file: Path) -> None:
         await store.write(batch("c", 1, row()))

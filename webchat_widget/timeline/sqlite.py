@@ -54,9 +54,9 @@ class _Job:
 
     __slots__ = ("future", "loop", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
         self.work = work
-        self.loop = loop
+        self.loop = loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = loop.create_future()
 
 
@@ -64,12 +64,14 @@ class SQLiteStore:
     """A `TimelineStore` in the file `path` (":memory:" for none).
 
     The file is made readable for its owner only. It is opened by the first call, on the thread; what is
-    wrong with it is raised by that call, and by each later one, as StoreUnavailable.
+    wrong with it is raised by that call as StoreUnavailable, and the next call tries again. `in_use` makes
+    the error for a file that somebody else has open, in place of one that speaks of another server.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, in_use: Callable[[], WebChatError] | None = None) -> None:
         self.path = str(path)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._in_use = in_use or self._store_in_use
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -110,13 +112,15 @@ class SQLiteStore:
             return
         self._closed = True
         if self._thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join)
+            last = _Job(_end)
+            self._jobs.put(last)
+            await last.future  # not in an executor: there is none any more when an interpreter ends
+            self._thread.join()
 
     # -- the thread ----------------------------------------------------------------------------------
 
     def _submit(self, work: Callable[[sqlite3.Connection], _T]) -> asyncio.Future[_T]:
-        job = _Job(work, asyncio.get_running_loop())
+        job = _Job(work)
         if self._closed:
             job.future.set_exception(StoreUnavailable("The timeline database is closed."))
             return job.future
@@ -128,12 +132,12 @@ class SQLiteStore:
 
     def _serve(self) -> None:
         db: sqlite3.Connection | None = None
-        ending = False
-        while not ending:
+        last: _Job | None = None
+        while last is None:
             jobs = []
             for job in self._waiting():
-                if job is None:
-                    ending = True
+                if job.work is _end:
+                    last = job
                 else:
                     jobs.append(job)
             if not jobs:
@@ -145,10 +149,13 @@ class SQLiteStore:
                     _settle(each, None, self._unavailable(error))
                 continue
             self._run(db, jobs)
-        if db is not None:
-            db.close()
+        try:
+            if db is not None:
+                db.close()
+        finally:
+            _settle(last, None, None)
 
-    def _waiting(self) -> Iterator[_Job | None]:
+    def _waiting(self) -> Iterator[_Job]:
         """The next job, when it comes, and all that wait behind it."""
         yield self._jobs.get()
         while not self._jobs.empty():
@@ -157,7 +164,7 @@ class SQLiteStore:
     def _open(self) -> sqlite3.Connection:
         if self.path != ":memory:":
             path = Path(self.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite gives its -wal and -shm files the mode of the database itself. A file that exists is not
             # opened here: to close it again would drop the lock of another store of this process (POSIX).
             with contextlib.suppress(FileExistsError):
@@ -201,12 +208,19 @@ class SQLiteStore:
         if isinstance(error, WebChatError):
             return error
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-            return StoreUnavailable(
-                f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file "
-                "of its own with --timeline-db.",
-                code="store_in_use",
-            )
+            return self._in_use()
         return StoreUnavailable(f"The timeline can't be read or written ({self.path}: {error}).")
+
+    def _store_in_use(self) -> WebChatError:
+        return StoreUnavailable(
+            f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file "
+            "of its own with --timeline-db.",
+            code="store_in_use",
+        )
+
+
+def _end(db: sqlite3.Connection) -> None:
+    """The work of the last job: it is never done, for the thread ends."""
 
 
 def _settle(job: _Job, result: Any, error: Exception | None) -> None:
