@@ -23,9 +23,9 @@ const ALLOWED: Record<string, string[]> = {
   "ws/backoff": [],
   "ws/hydrationGate": [],
   sem: ["timeline"],
-  transport: ["http"],
+  transport: ["http", "ids"],
   ws: ["sem", "timeline", "transport/transport"],
-  session: ["ws", "sem", "timeline", "transport/transport"],
+  session: ["ws", "sem", "timeline", "transport/transport", "ids"],
   cards: ["view", "timeline"],
   view: ["cards", "markdown", "session", "timeline"],
 };

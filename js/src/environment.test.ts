@@ -17,16 +17,16 @@ function config(text: string): void {
 describe("where the server is", () => {
   it("from the page's configuration", () => {
     config('{"baseUrl": "/user/me/", "token": "t"}');
-    expect(findServer()).toEqual({ baseUrl: "/user/me/", token: "t" });
+    expect(findServer()).toEqual({ baseUrl: "/user/me/", token: "t", jupyter: true });
   });
 
   it("from the body of an older page", () => {
     document.body.dataset.baseUrl = "/base";
-    expect(findServer()).toEqual({ baseUrl: "/base/", token: "" });
+    expect(findServer()).toEqual({ baseUrl: "/base/", token: "", jupyter: true });
   });
 
   it("at the root, where nothing or nonsense says otherwise", () => {
-    expect(findServer().baseUrl).toBe("/");
+    expect(findServer()).toEqual({ baseUrl: "/", token: "", jupyter: false });
     config("{nonsense");
     expect(findServer().baseUrl).toBe("/");
   });

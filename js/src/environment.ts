@@ -2,12 +2,18 @@
 export interface Place {
   readonly baseUrl: string;
   readonly token: string;
+  /** Is this a page of Jupyter's? In others (VS Code, Colab) the address is a guess. */
+  readonly jupyter: boolean;
 }
 
 export function findServer(page: Document = document): Place {
   const config = readConfig(page);
-  const said = config.baseUrl ?? page.body?.dataset.baseUrl ?? "/";
-  return { baseUrl: slashed(said), token: typeof config.token === "string" ? config.token : "" };
+  const said = config.baseUrl ?? page.body?.dataset.baseUrl;
+  return {
+    baseUrl: slashed(said ?? "/"),
+    token: typeof config.token === "string" ? config.token : "",
+    jupyter: said !== undefined,
+  };
 }
 
 function readConfig(page: Document): { baseUrl?: string; token?: unknown } {

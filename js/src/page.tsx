@@ -1,7 +1,7 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { newKey } from "./ids";
 import { lend } from "./lend";
-import { newKey } from "./session/outbox";
 import type { Lease } from "./session/registry";
 import type { Session } from "./session/session";
 import { ChatWidget } from "./view/ChatWidget";

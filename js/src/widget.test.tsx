@@ -31,6 +31,7 @@ function model(traits: Record<string, unknown>) {
   const heard = new Map<string, Set<() => void>>();
   return {
     get: (name: string) => traits[name],
+    send: () => expect.unreachable("the server's way is not the comm's"),
     on: (event: string, listener: () => void) =>
       void (heard.get(event) ?? heard.set(event, new Set()).get(event))?.add(listener),
     off: (event: string, listener: () => void) => void heard.get(event)?.delete(listener),
@@ -50,6 +51,7 @@ let health: () => Response;
 
 beforeEach(() => {
   sockets.length = 0;
+  document.body.dataset.baseUrl = "/";
   posts = [];
   health = () =>
     Response.json({

@@ -1,13 +1,14 @@
 import { render } from "preact";
-import { lend } from "./lend";
-import { newKey } from "./session/outbox";
+import { newKey } from "./ids";
+import { lendInNotebook, lendKernel } from "./lend";
+import type { Lease } from "./session/registry";
+import type { Session } from "./session/session";
+import type { Wire } from "./transport/line";
 import { ChatWidget } from "./view/ChatWidget";
 
-/** What this module needs of an anywidget model: a name to read and a change to hear. */
-interface Model {
+/** What this module needs of an anywidget model: names to read, changes to hear, and its comm. */
+interface Model extends Wire {
   get(name: string): unknown;
-  on(event: string, listener: () => void): void;
-  off(event: string, listener: () => void): void;
 }
 
 interface RenderProps {
@@ -16,21 +17,41 @@ interface RenderProps {
   signal?: AbortSignal;
 }
 
-const TRAITS = ["conv_id", "profile", "height"] as const;
+const TRAITS = ["conv_id", "profile", "height", "_where", "_channel"] as const;
+
+/**
+ * The comms of this page's widgets, by channel. A view's own model stops listening when that view goes, and the
+ * views of a widget share one session: it listens with the model that was there before any view.
+ */
+const wires = new Map<string, Wire>();
+
+function initialize({ model }: { model: Model }): () => void {
+  const channel = trait(model, "_channel");
+  wires.set(channel, model);
+  return () => {
+    if (wires.get(channel) === model) wires.delete(channel);
+  };
+}
 
 /**
  * Draws a chat into a cell. Returns how to take it away again: the view leaves, and with the last view of a
  * conversation its connection.
  */
 function renderWidget({ model, el, signal }: RenderProps): () => void {
-  let lease: ReturnType<typeof lend> | null = null;
+  let lease: Lease<Session> | null = null;
+  let leased = "";
   const fallback = newKey();
   const draw = () => {
     const convId = trait(model, "conv_id") || fallback;
     const profile = trait(model, "profile") || "default";
-    if (lease?.value.convId !== convId) {
+    const channel = trait(model, "_where") === "kernel" ? trait(model, "_channel") : "";
+    if (lease === null || leased !== `${channel} ${convId}`) {
       const old = lease;
-      lease = lend(convId, profile);
+      leased = `${channel} ${convId}`;
+      lease =
+        channel === ""
+          ? lendInNotebook(convId, profile)
+          : lendKernel(wires.get(channel) ?? model, channel, convId, profile);
       old?.release();
     }
     render(
@@ -65,4 +86,4 @@ function cssLength(value: string): string {
   return value !== "" && CSS.supports("height", value) ? value : "";
 }
 
-export default { render: renderWidget };
+export default { initialize, render: renderWidget };

@@ -1,6 +1,7 @@
 // @vitest-environment node
 import { describe, expect, it } from "vitest";
-import { Api, type ApiError } from "./api";
+import { Api } from "./api";
+import type { ApiError } from "./replies";
 
 interface Call {
   url: string;

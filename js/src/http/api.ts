@@ -1,56 +1,19 @@
-/** The routes under `{baseUrl}webchat/`, as functions. Nothing here knows the timeline or the screen. */
-export interface Health {
-  readonly version: string;
-  readonly protocol: number;
-  readonly engine: string;
-  readonly model: string | null;
-  readonly capabilities: readonly string[];
-}
-
-export interface TimelinePage {
-  readonly rows: readonly unknown[];
-  readonly version: number;
-  readonly epoch: string | null;
-  readonly more: boolean;
-}
-
-export interface TimelineQuery {
-  readonly convId: string;
-  readonly since?: number;
-  readonly before?: number;
-  readonly limit?: number;
-}
-
-export interface ChatRequest {
-  readonly convId: string;
-  readonly profile: string;
-  readonly prompt: string;
-  readonly key: string;
-}
-
-export interface ChatReply {
-  readonly status: "started" | "queued";
-  readonly runId: string;
-  readonly queuePosition: number | null;
-}
-
-/**
- * What went wrong, in kinds that a page can act on: `missing` the extension is not there, `login` this page is
- * no longer logged in, `network` nobody answered, `http` the server said no and why.
- */
-export type FailureKind = "missing" | "login" | "network" | "http";
-
-export class ApiError extends Error {
-  override readonly name = "ApiError";
-  constructor(
-    readonly kind: FailureKind,
-    message: string,
-    readonly status = 0,
-    readonly code = "",
-  ) {
-    super(message);
-  }
-}
+import {
+  ApiError,
+  type ChatReply,
+  type ChatRequest,
+  check,
+  code,
+  type Health,
+  parameters,
+  type Reply,
+  readChat,
+  readHealth,
+  readTimeline,
+  sentence,
+  type TimelinePage,
+  type TimelineQuery,
+} from "./replies";
 
 export interface ApiOptions {
   /** With slashes at both ends. */
@@ -69,6 +32,7 @@ const NETWORK =
 const MISSING =
   "The webchat server extension is not running in this Jupyter server. Run “jupyter server extension list” to see whether jupyter_server_webchat is enabled, restart Jupyter, then retry.";
 
+/** The routes under `{baseUrl}webchat/`, as functions. */
 export class Api {
   readonly #options: ApiOptions;
   readonly #root: string;
@@ -80,71 +44,48 @@ export class Api {
 
   /** Throws `missing` for whatever does not carry the marker: a page of ours is told from any other. */
   async health(signal?: AbortSignal): Promise<Health> {
-    const response = await this.#fetch("health", {}, signal);
-    if (response.status === 404) throw new ApiError("missing", MISSING, 404);
-    const body = record(await this.#json(response));
-    if (!response.ok) throw failure(response.status, body);
-    if (body?.webchat !== true) throw new ApiError("missing", MISSING, response.status);
-    return {
-      version: String(body.version ?? ""),
-      protocol: Number(body.protocol ?? 0),
-      engine: String(body.engine ?? ""),
-      model: typeof body.model === "string" ? body.model : null,
-      capabilities: Array.isArray(body.capabilities) ? body.capabilities.map(String) : [],
-    };
+    const reply = await this.#ask("health", {}, signal);
+    const health = reply.status === 404 ? null : readHealth(reply);
+    if (health === null) throw new ApiError("missing", MISSING, reply.status);
+    return health;
   }
 
   async timeline(query: TimelineQuery, signal?: AbortSignal): Promise<TimelinePage> {
-    const search = new URLSearchParams({ conv_id: query.convId });
-    if (query.since !== undefined) search.set("since_version", String(query.since));
-    if (query.before !== undefined) search.set("before", String(query.before));
-    if (query.limit !== undefined) search.set("limit", String(query.limit));
-    const response = await this.#fetch(`timeline?${search}`, {}, signal);
-    const body = await this.#json(response);
-    if (!response.ok) throw failure(response.status, record(body));
-    const version = Number(response.headers.get("X-Timeline-Version") ?? Number.NaN);
-    if (!Array.isArray(body) || !Number.isSafeInteger(version) || version < 0) {
-      throw new ApiError("http", "The server sent a timeline that this page cannot read.", response.status);
-    }
-    return {
-      rows: body,
-      version,
-      epoch: response.headers.get("X-Timeline-Epoch"),
-      more: /^(1|true|yes)$/i.test(response.headers.get("X-Timeline-More") ?? ""),
-    };
+    const named = Object.entries(parameters(query)).map(([name, value]) => [name, String(value)]);
+    return readTimeline(await this.#ask(`timeline?${new URLSearchParams(named)}`, {}, signal));
   }
 
   async chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatReply> {
     const { profile } = request;
     const path = profile === "" || profile === "default" ? "chat" : `chat/${encodeURIComponent(profile)}`;
-    const body = record(
-      await this.#post(
-        path,
-        { prompt: request.prompt, conv_id: request.convId, idempotency_key: request.key },
-        signal,
-      ),
-    );
-    return {
-      status: body?.status === "queued" ? "queued" : "started",
-      runId: String(body?.run_id ?? ""),
-      queuePosition: typeof body?.queue_position === "number" ? body.queue_position : null,
-    };
+    const body = { prompt: request.prompt, conv_id: request.convId, idempotency_key: request.key };
+    return readChat(await this.#post(path, body, signal));
   }
 
   /** Without a run: the one that is running. With one that is queued: takes it out of the queue. */
   async stop(convId: string, runId?: string, signal?: AbortSignal): Promise<void> {
     const path = `conversations/${encodeURIComponent(convId)}/stop`;
-    await this.#post(path, runId === undefined ? {} : { run_id: runId }, signal);
+    check(await this.#post(path, runId === undefined ? {} : { run_id: runId }, signal));
   }
 
-  async #post(path: string, body: unknown, signal?: AbortSignal): Promise<unknown> {
+  #post(path: string, body: unknown, signal?: AbortSignal): Promise<Reply> {
     const headers: Record<string, string> = { "Content-Type": "application/json" };
     const xsrf = this.#xsrf();
     if (xsrf !== null) headers["X-XSRFToken"] = xsrf;
-    const response = await this.#fetch(path, { method: "POST", headers, body: JSON.stringify(body) }, signal);
-    const answer = await this.#json(response);
-    if (!response.ok) throw failure(response.status, record(answer));
-    return answer;
+    return this.#ask(path, { method: "POST", headers, body: JSON.stringify(body) }, signal);
+  }
+
+  /** Throws for what lies between this page and the host; what the host itself says is the reply. */
+  async #ask(path: string, init: RequestInit, signal?: AbortSignal): Promise<Reply> {
+    const response = await this.#fetch(path, init, signal);
+    const { status, headers } = response;
+    const body = await this.#json(response);
+    const reply: Reply = { from: "server", status, body, header: (name) => headers.get(name) };
+    if (status === 401 || status === 403) throw new ApiError("login", LOGIN, status, code(reply));
+    if (sentence(reply) === null && (status === 502 || status === 503 || status === 504)) {
+      throw new ApiError("network", NETWORK, status, code(reply));
+    }
+    return reply;
   }
 
   async #fetch(path: string, init: RequestInit, signal?: AbortSignal): Promise<Response> {
@@ -193,20 +134,4 @@ export class Api {
     const found = /(?:^|;\s*)_xsrf=([^;]*)/.exec(cookies);
     return found?.[1] ? decodeURIComponent(found[1]) : null;
   }
-}
-
-function failure(status: number, body: Record<string, unknown> | undefined): ApiError {
-  const said = typeof body?.message === "string" && body.message !== "" ? body.message : null;
-  const code = typeof body?.code === "string" ? body.code : "";
-  if (status === 401 || status === 403) return new ApiError("login", LOGIN, status, code);
-  if (said === null && (status === 502 || status === 503 || status === 504)) {
-    return new ApiError("network", NETWORK, status, code);
-  }
-  return new ApiError("http", said ?? `The server answered with an error (HTTP ${status}).`, status, code);
-}
-
-function record(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : undefined;
 }

@@ -1,7 +1,8 @@
 // @vitest-environment node
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { Api, type ApiError, type ChatRequest } from "./api";
+import { Api } from "./api";
+import type { ApiError, ChatRequest } from "./replies";
 
 interface Accepted {
   name: string;

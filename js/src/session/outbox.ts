@@ -1,3 +1,4 @@
+import { newKey } from "../ids";
 import type { Entity } from "../timeline/entities";
 import type { TimelineStore } from "../timeline/store";
 import { asFailure, type Transport } from "../transport/transport";
@@ -113,14 +114,4 @@ export class Outbox {
     if (Object.entries(props).every(([name, value]) => row.props[name] === value)) return;
     this.#store.upsertEntity({ id: key, kind: "message", props });
   }
-}
-
-/** A UUID, also on a plain-http page, where `randomUUID` does not exist. */
-export function newKey(): string {
-  if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
-  bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }

@@ -1,5 +1,5 @@
 import { type ReadonlySignal, signal } from "@preact/signals-core";
-import type { Health } from "../http/api";
+import type { Health } from "../http/replies";
 import { standardRegistry } from "../sem/handlers";
 import type { Entity } from "../timeline/entities";
 import { TimelineStore } from "../timeline/store";
@@ -24,6 +24,8 @@ export class Session {
   readonly #manager: WsManager;
   readonly #open = new AbortController();
   readonly #notice = signal<string | null>(null);
+  readonly #slow = signal<string | null>(null);
+  #unwatch = () => {};
   #math: Promise<MathModule> | null = null;
 
   constructor(transport: Transport, convId: string, profile: string) {
@@ -60,6 +62,11 @@ export class Session {
     return this.#notice;
   }
 
+  /** Why what was sent waits for its host, while it does. */
+  get slow(): ReadonlySignal<string | null> {
+    return this.#slow;
+  }
+
   get runs(): ReadonlySignal<readonly Entity[]> {
     return this.store.ofKind("run");
   }
@@ -73,6 +80,12 @@ export class Session {
   }
 
   start(): void {
+    this.#unwatch = this.#transport.watch({
+      back: () => this.retryNow(),
+      slow: (why) => {
+        this.#slow.value = why;
+      },
+    });
     this.#manager.start();
     // what a timer would find out a little later
     const { signal } = this.#open;
@@ -83,6 +96,7 @@ export class Session {
     this.#open.abort();
     this.#manager.stop();
     this.outbox.close();
+    this.#unwatch();
   }
 
   retryNow(): void {
@@ -96,7 +110,9 @@ export class Session {
 
   /** Stops the run that is going on, or takes a queued one out of the queue. */
   async stop(runId?: string): Promise<void> {
-    await this.#attempt("Stop did not reach the server", () => this.#transport.stop(this.convId, runId));
+    await this.#attempt(`Stop did not reach the ${this.transportName}`, () =>
+      this.#transport.stop(this.convId, runId),
+    );
   }
 
   async loadEarlier(): Promise<void> {

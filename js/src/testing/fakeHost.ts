@@ -1,4 +1,11 @@
-import type { ChatReply, ChatRequest, FailureKind, Health, TimelinePage, TimelineQuery } from "../http/api";
+import type {
+  ChatReply,
+  ChatRequest,
+  FailureKind,
+  Health,
+  TimelinePage,
+  TimelineQuery,
+} from "../http/replies";
 import { standardRegistry } from "../sem/handlers";
 import { TimelineStore } from "../timeline/store";
 import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from "../transport/transport";
@@ -6,7 +13,6 @@ import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from 
 interface Socket {
   events: ChannelEvents;
   n: number;
-  sent: unknown[];
 }
 
 /** A host in memory, for tests: the same fold, real numbering, and as many faults as a test asks for. */
@@ -37,6 +43,10 @@ export class FakeHost implements Transport {
   });
   health: Health = { version: "0", protocol: 1, engine: "scripted", model: "test-model", capabilities: [] };
 
+  watch(): () => void {
+    return () => {};
+  }
+
   async probe(): Promise<Health> {
     this.probes += 1;
     const error = this.failProbe.shift();
@@ -46,7 +56,7 @@ export class FakeHost implements Transport {
 
   open(_convId: string, _profile: string, events: ChannelEvents): Channel {
     this.opened += 1;
-    const socket: Socket = { events, n: 0, sent: [] };
+    const socket: Socket = { events, n: 0 };
     if (this.refuse > 0) {
       this.refuse -= 1;
       queueMicrotask(() => events.close("refused"));
@@ -54,10 +64,7 @@ export class FakeHost implements Transport {
       this.sockets.push(socket);
       queueMicrotask(() => this.#hello(socket));
     }
-    return {
-      send: (message) => void socket.sent.push(message),
-      close: () => this.#forget(socket),
-    };
+    return { close: () => this.#forget(socket) };
   }
 
   async timeline(query: TimelineQuery): Promise<TimelinePage> {
@@ -107,6 +114,10 @@ export class FakeHost implements Transport {
     this.cut("restart");
   }
 
+  hello(): Record<string, unknown> {
+    return { protocol: 1, convId: "c", profile: "default", epoch: this.epoch, version: this.seq };
+  }
+
   #page({ since, before, limit }: TimelineQuery): TimelinePage {
     const all = this.store.snapshot();
     const base = { epoch: this.epoch };
@@ -125,8 +136,8 @@ export class FakeHost implements Transport {
   #hello(socket: Socket): void {
     if (!this.sockets.includes(socket)) return;
     socket.n += 1;
-    const data = { protocol: 1, convId: "c", profile: "default", epoch: this.epoch, version: this.seq };
-    socket.events.message({ sem: true, n: socket.n, event: { type: "ws.hello", id: "ws.hello:c", data } });
+    const event = { type: "ws.hello", id: "ws.hello:c", data: this.hello() };
+    socket.events.message({ sem: true, n: socket.n, event });
   }
 
   #forget(socket: Socket): void {

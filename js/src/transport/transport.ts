@@ -1,14 +1,23 @@
-import type { ChatReply, ChatRequest, FailureKind, Health, TimelinePage, TimelineQuery } from "../http/api";
+import type {
+  ChatReply,
+  ChatRequest,
+  FailureKind,
+  Health,
+  TimelinePage,
+  TimelineQuery,
+} from "../http/replies";
 
 /**
- * The way from this page to the host of the conversation. The rest of the page knows this interface only, so a
- * kernel can take the server's place.
+ * The way from this page to the host of the conversation, a server or a kernel. The rest of the page knows this
+ * interface only.
  */
 export interface Transport {
   readonly name: "server" | "kernel";
+  /** Begins to listen, and says what it notices by itself; returns how to end that. */
+  watch(events: TransportEvents): () => void;
   /** Is the host there, and who is it? Throws a `Failure` that says what is wrong. */
   probe(signal?: AbortSignal): Promise<Health>;
-  /** Opens the stream of frames. Nothing is called after `close()`. */
+  /** Opens the stream of frames, and watches over its silence. Nothing is called after `close()`. */
   open(convId: string, profile: string, events: ChannelEvents): Channel;
   timeline(query: TimelineQuery, signal?: AbortSignal): Promise<TimelinePage>;
   chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatReply>;
@@ -17,13 +26,22 @@ export interface Transport {
   loadMath(): Promise<MathModule>;
 }
 
+export interface TransportEvents {
+  /** The host was heard again after a time in which it did not answer. */
+  back(): void;
+  /** What was sent waits for the host, and why, as far as that is known; null: nothing does any more. */
+  slow(why: string | null): void;
+}
+
 export interface ChannelEvents {
   message(message: unknown): void;
+  /** The stream has ended: open another. */
   close(reason: CloseReason): void;
+  /** It could not be opened or was lost, and to open another would not help: this is why. */
+  fail(failure: Failure): void;
 }
 
 export interface Channel {
-  send(message: unknown): void;
   close(): void;
 }
 
@@ -32,6 +50,18 @@ export interface Channel {
  * the conversation is gone, `login` log in again, `restart` the host restarts, `lost` anything else.
  */
 export type CloseReason = "refused" | "slow" | "deleted" | "login" | "restart" | "lost";
+
+const REASONS: Record<number, CloseReason> = {
+  4408: "slow",
+  4410: "deleted",
+  4401: "login",
+  1001: "restart",
+};
+
+/** What a host means by the code with which it ends a stream. */
+export function closeReason(code: number): CloseReason {
+  return REASONS[code] ?? "lost";
+}
 
 export interface MathModule {
   /** Draws a formula into an element; throws where the source cannot be read. */

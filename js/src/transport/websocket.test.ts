@@ -1,5 +1,5 @@
 // @vitest-environment node
-import { beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { serverTransport, socketUrl } from "./websocket";
 
 class FakeSocket extends EventTarget {
@@ -41,6 +41,7 @@ const open = () => {
   return transport.open("c", "default", {
     message: (message) => log.push(message),
     close: (reason) => log.push(reason),
+    fail: (failure) => log.push(failure),
   });
 };
 
@@ -84,17 +85,54 @@ describe("a stream", () => {
   });
 });
 
-it("says nothing any more after close, and sends only while it is open", () => {
+describe("silence", () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+    open();
+  });
+  afterEach(() => void vi.useRealTimers());
+  const pass = (ms: number) => vi.advanceTimersByTime(ms);
+
+  it("of 15 s is asked about, and 10 s later the stream is lost", () => {
+    FakeSocket.last.opens();
+    FakeSocket.last.says("{}");
+    pass(14_900);
+    expect(FakeSocket.last.sent).toEqual([]);
+    pass(200);
+    expect(FakeSocket.last.sent).toEqual(['{"type":"ws.ping"}']);
+    pass(9_000);
+    expect(log).toEqual([{}]);
+    pass(1_000);
+    expect(log).toEqual([{}, "lost"]);
+    expect(FakeSocket.last.closed).toBe(true);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("ends with any word", () => {
+    FakeSocket.last.opens();
+    FakeSocket.last.says("{}");
+    pass(15_100);
+    FakeSocket.last.says('{"pong":1}');
+    pass(14_000);
+    expect(FakeSocket.last.sent).toHaveLength(1);
+    expect(log).toEqual([{}, { pong: 1 }]);
+  });
+
+  it("from the beginning is a stream that never was", () => {
+    pass(10_000);
+    expect(log).toEqual(["lost"]);
+    expect(FakeSocket.last.closed).toBe(true);
+  });
+});
+
+it("says nothing any more after close", () => {
   const channel = open();
   const socket = FakeSocket.last;
-  channel.send({ early: true });
   socket.opens();
-  channel.send({ type: "ws.ping" });
   channel.close();
   channel.close();
   socket.says('{"late":1}');
   socket.ends(1000);
-  expect(socket.sent).toEqual(['{"type":"ws.ping"}']);
   expect(socket.closed).toBe(true);
   expect(log).toEqual([]);
 });

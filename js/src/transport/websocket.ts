@@ -1,12 +1,16 @@
 import { Api, type ApiOptions } from "../http/api";
-import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from "./transport";
+import {
+  type Channel,
+  type ChannelEvents,
+  type CloseReason,
+  closeReason,
+  type MathModule,
+  type Transport,
+} from "./transport";
 
-const REASONS: Record<number, CloseReason> = {
-  4408: "slow",
-  4410: "deleted",
-  4401: "login",
-  1001: "restart",
-};
+const OPEN_MS = 10_000;
+const SILENCE_MS = 15_000;
+const PONG_MS = 10_000;
 
 export interface ServerOptions extends ApiOptions {
   /** The page's origin, e.g. `https://hub.example`. */
@@ -19,6 +23,7 @@ export function serverTransport(options: ServerOptions): Transport {
   const api = new Api(options);
   return {
     name: "server",
+    watch: () => () => {},
     probe: (signal) => api.health(signal),
     timeline: (query, signal) => api.timeline(query, signal),
     chat: (request, signal) => api.chat(request, signal),
@@ -41,17 +46,44 @@ export function socketUrl(origin: string, baseUrl: string, convId: string, profi
   return url.href;
 }
 
+/** A socket that is silent for too long is asked for a sign of life; one that gives none is lost. */
 function openSocket(options: ServerOptions, convId: string, profile: string, events: ChannelEvents): Channel {
   const Socket = options.WebSocket ?? WebSocket;
   const socket = new Socket(socketUrl(options.origin, options.baseUrl, convId, profile));
   let opened = false;
   let done = false;
+  let timer: ReturnType<typeof setTimeout>;
   const listening = new AbortController();
   const { signal } = listening;
+
+  const leave = () => {
+    done = true;
+    clearTimeout(timer);
+    listening.abort();
+  };
+  const close = () => {
+    if (done) return;
+    leave();
+    socket.close();
+  };
+  const end = (reason: CloseReason) => {
+    close();
+    events.close(reason);
+  };
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (socket.readyState === Socket.OPEN) socket.send('{"type":"ws.ping"}');
+      timer = setTimeout(() => end("lost"), PONG_MS);
+    }, SILENCE_MS);
+  };
+  timer = setTimeout(() => end("lost"), OPEN_MS);
+
   socket.addEventListener("open", () => (opened = true), { signal });
   socket.addEventListener(
     "message",
     (event) => {
+      heard();
       let message: unknown;
       try {
         message = JSON.parse(event.data);
@@ -65,21 +97,10 @@ function openSocket(options: ServerOptions, convId: string, profile: string, eve
   socket.addEventListener(
     "close",
     (event) => {
-      done = true;
-      listening.abort();
-      events.close(opened ? (REASONS[event.code] ?? "lost") : "refused");
+      leave();
+      events.close(opened ? closeReason(event.code) : "refused");
     },
     { signal },
   );
-  return {
-    send: (message) => {
-      if (socket.readyState === Socket.OPEN) socket.send(JSON.stringify(message));
-    },
-    close: () => {
-      if (done) return;
-      done = true;
-      listening.abort();
-      socket.close();
-    },
-  };
+  return { close };
 }

@@ -64,7 +64,8 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         onContextMenu={keepHere}
       >
         {header}
-        <TimelineView sent={sent} />
+        {/* a chat that moves to another host keeps what is being typed; its rows are drawn anew */}
+        <TimelineView key={session.transportName} sent={sent} />
         {failure && <ErrorPanel failure={failure} slim={hydrated} onRetry={() => session.retryNow()} />}
         {notice && (
           <div class="wc-note wc-bad wc-strip" data-part="notice" role="alert">

@@ -1,4 +1,5 @@
-import type { Health } from "../http/api";
+import type { Health } from "../http/replies";
+import type { Session } from "../session/session";
 import { useSignalValue, useView } from "./hooks";
 
 const EXAMPLES = ["What can you do?", "Compute 37 * 42", "Show me a table and a formula"];
@@ -10,7 +11,7 @@ export function EmptyState() {
   return (
     <div class="wc-empty">
       <h2>What would you like to know?</h2>
-      {health && <p class="wc-muted">{welcome(health)}</p>}
+      {health && <p class="wc-muted">{welcome(health, session.transportName)}</p>}
       <div class="wc-examples" data-part="example-prompts">
         {EXAMPLES.map((prompt) => (
           <button
@@ -33,9 +34,10 @@ export function whoAnswers({ model, engine }: Health): string {
   return model ?? (engine === "openai" ? "OpenAI-compatible server" : `${engine} engine`);
 }
 
-function welcome(health: Health): string {
+function welcome(health: Health, where: Session["transportName"]): string {
   if (health.engine === "demo") {
-    return "This is the demo engine – no model is connected. Set OPENAI_API_KEY or OPENAI_BASE_URL and start Jupyter again to connect one.";
+    const then = where === "kernel" ? "in os.environ and run this cell again" : "and start Jupyter again";
+    return `This is the demo engine – no model is connected. Set OPENAI_API_KEY or OPENAI_BASE_URL ${then} to connect one.`;
   }
   return `You are talking to ${health.model ?? `an ${whoAnswers(health)}`}.`;
 }

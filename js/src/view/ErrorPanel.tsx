@@ -5,6 +5,8 @@ const TITLES: Record<Failure["kind"], string> = {
   missing: "The chat server is not running",
   login: "Please log in again",
   network: "Jupyter cannot be reached",
+  kernel: "The kernel does not answer",
+  gone: "Run this cell again",
   http: "The chat cannot continue",
 };
 
@@ -28,9 +30,11 @@ export function ErrorPanel({ failure, slim, onRetry }: Props) {
         <strong>{TITLES[failure.kind]}</strong>
         <p>{failure.message}</p>
       </div>
-      <button type="button" class="wc-button" data-part="retry-button" onClick={onRetry}>
-        <Icon name="retry" /> Retry
-      </button>
+      {failure.kind !== "gone" && (
+        <button type="button" class="wc-button" data-part="retry-button" onClick={onRetry}>
+          <Icon name="retry" /> Retry
+        </button>
+      )}
     </div>
   );
 }

@@ -16,14 +16,16 @@ const STATES: Partial<Record<Phase, string>> = {
 export function StatusBar() {
   const { session } = useView();
   const { phase } = useSignalValue(session.status);
+  const slow = useSignalValue(session.slow);
   const health = useSignalValue(session.health);
   const runs = useSignalValue(session.runs);
   const usage = lastUsage(runs);
-  const state = STATES[phase];
+  const state = slow ?? STATES[phase];
+  const place = session.transportName === "kernel" ? " · in this kernel" : "";
   return (
     <div class="wc-status" data-part="statusbar" role="status">
       {state && <span class="wc-connection">{state}</span>}
-      {health && <span>{lastModel(runs) ?? whoAnswers(health)}</span>}
+      {health && <span>{`${lastModel(runs) ?? whoAnswers(health)}${place}`}</span>}
       {usage && <span>{usage}</span>}
     </div>
   );

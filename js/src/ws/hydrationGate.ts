@@ -71,6 +71,11 @@ export class HydrationGate<T extends Gated> {
     this.#held.unshift(item);
   }
 
+  /** Something is missing that no frame has shown. */
+  shut(): void {
+    this.#open = false;
+  }
+
   /** A snapshot is about to be asked for; a hole noticed from now on needs another one after it. */
   asking(): void {
     this.#hole = false;

@@ -148,28 +148,33 @@ describe("the connection", () => {
     expect(manager.status.value).toMatchObject({ phase: "live", failure: null });
   });
 
-  it("pings after 15 s of silence and reconnects 10 s later", async () => {
+  it("asks for what it missed when a pong tells that the last frames were lost", async () => {
     manager.start();
     await settle();
-    await settle(15_100);
-    expect(host.sockets[0]?.sent).toEqual([{ type: "ws.ping" }]);
-    await settle(9_000);
-    expect(host.opened).toBe(1);
+    say("one");
+    host.emit("llm.delta", "m", { delta: " two", offset: 3 }, "lose");
+    const pong = (version: number) =>
+      host.sockets[0]?.events.message({ sem: true, event: { type: "ws.pong", id: "p", data: { version } } });
+    pong(2);
     await settle(2_000);
-    expect(host.opened).toBe(2);
+    expect(host.requests).toHaveLength(1);
+    pong(3);
+    await settle(900);
+    expect(host.requests).toHaveLength(1); // it may be under way
+    await settle(200);
+    same();
     expect(manager.status.value.phase).toBe("live");
   });
 
-  it("a pong ends the wait", async () => {
+  it("says why a stream was lost for good, keeps the rows, and looks again now and then", async () => {
     manager.start();
-    await settle(15_100);
-    const socket = host.sockets[0];
-    if (!socket) throw new Error("no socket");
-    socket.n += 1;
-    socket.events.message({ sem: true, n: socket.n, event: { type: "ws.pong", id: "p", data: {} } });
-    await settle(14_000);
-    expect(host.opened).toBe(1);
-    expect(manager.status.value.phase).toBe("live");
+    await settle();
+    say("one");
+    host.sockets.pop()?.events.fail({ kind: "gone", message: "Run the cell again." });
+    expect(manager.status.value).toMatchObject({ phase: "error", failure: { kind: "gone" }, hydrated: true });
+    same();
+    await settle(20_100);
+    expect(manager.status.value).toMatchObject({ phase: "live", failure: null });
   });
 
   it("reconnects at once when it was too slow", async () => {

@@ -1,5 +1,5 @@
 import { type ReadonlySignal, signal } from "@preact/signals-core";
-import type { Health } from "../http/api";
+import type { Health } from "../http/replies";
 import { readFrame, readHello, type SemFrame } from "../sem/frames";
 import type { SemRegistry } from "../sem/registry";
 import { type Entity, type EntityInput, readEntity } from "../timeline/entities";
@@ -47,10 +47,9 @@ export interface ManagerOptions {
 }
 
 const PROTOCOL = 1;
-const OPEN_MS = 10_000;
-const SILENCE_MS = 15_000;
-const PONG_MS = 10_000;
 const SLOW_RETRY_MS = 20_000;
+/** What a host has said may still be under way for so long. */
+const UNDER_WAY_MS = 1_000;
 const FIRST_PAGE = 400;
 /** So many refusals by a host that is otherwise well are no accident. */
 const REFUSALS = 4;
@@ -63,7 +62,7 @@ interface Held extends Gated {
 
 /**
  * Keeps one conversation in step with its host: opens the stream, hydrates behind the gate, watches for holes
- * and silence, comes back after a break. It alone owns the channel and all its timers.
+ * and lost ends, comes back after a break. It alone owns the channel.
  */
 export class WsManager {
   readonly #options: ManagerOptions;
@@ -76,7 +75,6 @@ export class WsManager {
   /** Aborted when this connection is over, so that nothing of it acts on the next one. */
   #connection = new AbortController();
   #epoch: string | null = null;
-  #silence: ReturnType<typeof setTimeout> | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #stopped = true;
 
@@ -144,13 +142,15 @@ export class WsManager {
         if (connection.signal.aborted) return;
       }
       this.#gate.restart();
-      this.#silence = setTimeout(() => this.#lost(connection), OPEN_MS);
       this.#channel = transport.open(convId, profile, {
         message: (message) => {
           if (!connection.signal.aborted) this.#receive(message, connection);
         },
         close: (reason) => {
           if (!connection.signal.aborted) this.#closed(reason);
+        },
+        fail: (failure) => {
+          if (!connection.signal.aborted) this.#failed(failure);
         },
       });
     } catch (error) {
@@ -159,16 +159,16 @@ export class WsManager {
   }
 
   #receive(message: unknown, connection: AbortController): void {
-    this.#heard(connection);
     const frame = readFrame(message);
     if (!frame) return;
+    if (frame.event.type === "ws.pong") void this.#compare(readHello(frame.event.data).version, connection);
     if (frame.event.type === "ws.hello") {
       const hello = readHello(frame.event.data);
       this.#gate.arrive(held(frame));
       if (hello.protocol !== PROTOCOL) {
         this.#failed({
           kind: "http",
-          message: `The server speaks version ${hello.protocol} of the chat protocol and this page version ${PROTOCOL}. Reload the page; if that does not help, update webchat-widget.`,
+          message: `The ${this.#options.transport.name} speaks version ${hello.protocol} of the chat protocol and this page version ${PROTOCOL}. Reload the page; if that does not help, update webchat-widget.`,
         });
         return;
       }
@@ -229,7 +229,7 @@ export class WsManager {
       } catch (error) {
         if (signal.aborted) return;
         failure = asFailure(error);
-        if (failure.kind === "login" || failure.kind === "missing") {
+        if (failure.kind === "login" || failure.kind === "missing" || failure.kind === "gone") {
           this.#failed(failure);
           return;
         }
@@ -269,16 +269,13 @@ export class WsManager {
     return this.#options.registry.apply(event, this.#options.store) !== "gap";
   }
 
-  #heard(connection: AbortController): void {
-    clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => {
-      this.#channel?.send({ type: "ws.ping" });
-      this.#silence = setTimeout(() => this.#lost(connection), PONG_MS);
-    }, SILENCE_MS);
-  }
-
-  #lost(connection: AbortController): void {
-    if (!connection.signal.aborted) this.#closed("lost");
+  /** A host that is further than this page has said something that never came, and no hole has shown it. */
+  async #compare(version: number, connection: AbortController): Promise<void> {
+    if (version <= this.#gate.covered) return;
+    await sleep(UNDER_WAY_MS, connection.signal);
+    if (connection.signal.aborted || !this.#gate.open || version <= this.#gate.covered) return;
+    this.#gate.shut();
+    await this.#hydrate(this.#epoch ?? "", 0, connection);
   }
 
   #closed(reason: CloseReason): void {
@@ -304,14 +301,10 @@ export class WsManager {
 
   #failed(failure: Failure): void {
     this.#teardown();
-    if (failure.kind === "network") {
-      this.#enter("offline", failure);
-      this.#later(this.#backoff.next(), true);
-      return;
-    }
-    this.#enter("error", failure);
+    const passing = failure.kind === "network" || failure.kind === "kernel";
+    this.#enter(failure.kind === "network" ? "offline" : "error", failure);
     // someone may log in or switch the extension on in another tab: look again now and then
-    this.#later(SLOW_RETRY_MS, true);
+    this.#later(passing ? this.#backoff.next() : SLOW_RETRY_MS, true);
   }
 
   #later(ms: number, probe: boolean): void {
@@ -320,7 +313,6 @@ export class WsManager {
   }
 
   #teardown(): void {
-    clearTimeout(this.#silence);
     clearTimeout(this.#retry);
     this.#connection.abort();
     this.#channel?.close();

@@ -1,0 +1,143 @@
+/**
+ * What a host answers, however the answer came: over HTTP or over a widget's comm. Their shapes are read here,
+ * once. Nothing here knows the timeline or the screen.
+ */
+export interface Reply {
+  readonly from: "server" | "kernel";
+  /** As HTTP counts. */
+  readonly status: number;
+  /** Parsed JSON; undefined where it was none. */
+  readonly body: unknown;
+  header(name: string): string | null;
+}
+
+export interface Health {
+  readonly version: string;
+  readonly protocol: number;
+  readonly engine: string;
+  readonly model: string | null;
+  readonly capabilities: readonly string[];
+}
+
+export interface TimelinePage {
+  readonly rows: readonly unknown[];
+  readonly version: number;
+  readonly epoch: string | null;
+  readonly more: boolean;
+}
+
+export interface TimelineQuery {
+  readonly convId: string;
+  readonly since?: number;
+  readonly before?: number;
+  readonly limit?: number;
+}
+
+export interface ChatRequest {
+  readonly convId: string;
+  readonly profile: string;
+  readonly prompt: string;
+  readonly key: string;
+}
+
+export interface ChatReply {
+  readonly status: "started" | "queued";
+  readonly runId: string;
+  readonly queuePosition: number | null;
+}
+
+/**
+ * What went wrong, in kinds that a page can act on: `missing` the extension is not there, `login` this page is
+ * no longer logged in, `network` nobody answered, `kernel` the kernel does not answer now, `gone` it never
+ * will, `http` the host said no and why.
+ */
+export type FailureKind = "missing" | "login" | "network" | "kernel" | "gone" | "http";
+
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+  constructor(
+    readonly kind: FailureKind,
+    message: string,
+    readonly status = 0,
+    readonly code = "",
+  ) {
+    super(message);
+  }
+}
+
+/** Null where whoever answered is no chat of ours. */
+export function readHealth(reply: Reply): Health | null {
+  check(reply);
+  const body = record(reply.body);
+  if (body?.webchat !== true) return null;
+  return {
+    version: String(body.version ?? ""),
+    protocol: Number(body.protocol ?? 0),
+    engine: String(body.engine ?? ""),
+    model: typeof body.model === "string" ? body.model : null,
+    capabilities: Array.isArray(body.capabilities) ? body.capabilities.map(String) : [],
+  };
+}
+
+export function readTimeline(reply: Reply): TimelinePage {
+  check(reply);
+  const version = Number(reply.header("X-Timeline-Version") ?? Number.NaN);
+  if (!Array.isArray(reply.body) || !Number.isSafeInteger(version) || version < 0) {
+    throw unreadable(reply, "a timeline");
+  }
+  return {
+    rows: reply.body,
+    version,
+    epoch: reply.header("X-Timeline-Epoch"),
+    more: /^(1|true|yes)$/i.test(reply.header("X-Timeline-More") ?? ""),
+  };
+}
+
+export function readChat(reply: Reply): ChatReply {
+  check(reply);
+  const body = record(reply.body);
+  return {
+    status: body?.status === "queued" ? "queued" : "started",
+    runId: String(body?.run_id ?? ""),
+    queuePosition: typeof body?.queue_position === "number" ? body.queue_position : null,
+  };
+}
+
+/** Throws where the host said no. */
+export function check(reply: Reply): void {
+  if (reply.status >= 200 && reply.status < 300) return;
+  const { from, status } = reply;
+  const message = sentence(reply) ?? `The ${from} answered with an error (HTTP ${status}).`;
+  throw new ApiError("http", message, status, code(reply));
+}
+
+export function unreadable({ from, status }: Reply, what: string): ApiError {
+  return new ApiError("http", `The ${from} sent ${what} that this page cannot read.`, status);
+}
+
+/** The host's own words for what went wrong. */
+export function sentence({ body }: Reply): string | null {
+  const message = record(body)?.message;
+  return typeof message === "string" && message !== "" ? message : null;
+}
+
+export function code({ body }: Reply): string {
+  const said = record(body)?.code;
+  return typeof said === "string" ? said : "";
+}
+
+/** What a query says, by the names that hosts know. */
+export function parameters({ convId, since, before, limit }: TimelineQuery): Record<string, string | number> {
+  return {
+    conv_id: convId,
+    ...(since === undefined ? {} : { since_version: since }),
+    ...(before === undefined ? {} : { before }),
+    ...(limit === undefined ? {} : { limit }),
+  };
+}
+
+export function record(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === "object" && value !== null && !Array.isArray(value)
+    ? (value as Record<string, unknown>)
+    : undefined;
+}

@@ -1,0 +1,172 @@
+import { check, parameters, readChat, readHealth, readTimeline, record, unreadable } from "../http/replies";
+import { newKey } from "../ids";
+import { Line, type Wire } from "./line";
+import {
+  asFailure,
+  type Channel,
+  type ChannelEvents,
+  closeReason,
+  type MathModule,
+  type Transport,
+} from "./transport";
+
+const PROBE_MS = 2_500;
+const LOST_MS = 8_000;
+const MATH_MS = 20_000;
+const PING_MS = 30_000;
+/** So long after the last frame the page asks whether it was the last one. */
+const TAIL_MS = 3_000;
+
+/** A kernel as the host: the same questions and the same frames, over a widget's comm. */
+export function commTransport(
+  wire: Wire,
+  load: (source: string) => Promise<MathModule> = fromText,
+): Transport {
+  const line = new Line(wire);
+  return {
+    name: "kernel",
+    watch: (events) => line.watch(events),
+    async probe(signal) {
+      const reply = await line.ask({ op: "health", body: {}, timeoutMs: PROBE_MS, signal, quiet: true });
+      const health = readHealth(reply);
+      if (health === null) throw unreadable(reply, "an answer");
+      return health;
+    },
+    async timeline(query, signal) {
+      await line.hearing(signal);
+      const body = parameters(query);
+      return readTimeline(await line.ask({ op: "timeline", body, timeoutMs: LOST_MS, signal }));
+    },
+    async chat({ prompt, convId, profile, key }, signal) {
+      const body = { prompt, conv_id: convId, profile, idempotency_key: key };
+      return readChat(await line.ask({ op: "chat", body, signal }));
+    },
+    async stop(convId, runId, signal) {
+      const body = { conv_id: convId, ...(runId === undefined ? {} : { run_id: runId }) };
+      check(await line.ask({ op: "stop", body, signal }));
+    },
+    open: (convId, profile, events) => openStream(line, convId, profile, events),
+    async loadMath() {
+      await line.hearing();
+      const reply = await line.ask({ op: "math", body: {}, timeoutMs: MATH_MS });
+      check(reply);
+      if (typeof reply.body !== "string") throw unreadable(reply, "a typesetter");
+      return load(reply.body);
+    },
+  };
+}
+
+/**
+ * The widget's stream, as one that begins with this page. The kernel numbers the frames of a widget for all of
+ * its pages, so what came up to `base` is not ours, and our own numbers begin with the hello as 1.
+ */
+function openStream(line: Line, convId: string, profile: string, events: ChannelEvents): Channel {
+  const rid = newKey();
+  let base: number | null = null;
+  let early: unknown[] = [];
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let asking = false;
+  let done = false;
+
+  const leave = () => {
+    done = true;
+    clearTimeout(timer);
+    unlisten();
+  };
+  const close = () => {
+    if (done) return;
+    leave();
+    // also where it never opened: the kernel may still come to it
+    line.ask({ op: "close", body: { stream: rid }, timeoutMs: LOST_MS, quiet: true }).catch(() => {});
+  };
+  const pass = (frames: readonly unknown[]) => {
+    for (const each of frames) {
+      if (done || base === null) return;
+      const frame = record(each);
+      const n = Number(frame?.n);
+      if (Number.isSafeInteger(n) && n > base) events.message({ ...frame, n: n - base + 1 });
+    }
+  };
+  const pingAfter = (ms: number) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => void ping(), ms);
+  };
+  const ping = async () => {
+    pingAfter(PING_MS);
+    if (asking) return;
+    asking = true;
+    try {
+      const body = { stream: rid };
+      const reply = await line.ask({ op: "ping", body, timeoutMs: PING_MS, quiet: true });
+      if (done) return;
+      if (reply.status === 410) {
+        leave();
+        events.close("lost");
+      } else {
+        check(reply);
+        events.message({ sem: true, event: { type: "ws.pong", id: "ws.pong", data: record(reply.body) } });
+      }
+    } catch {
+      // no answer says nothing: a kernel that runs a cell is not lost
+    } finally {
+      asking = false;
+    }
+  };
+
+  const unlisten = line.listen({
+    frames(frames) {
+      if (base === null) {
+        early.push(...frames);
+        return;
+      }
+      pass(frames);
+      if (!done) pingAfter(TAIL_MS);
+    },
+    closed(code) {
+      if (base === null) return; // the end of an earlier one
+      leave();
+      events.close(closeReason(code));
+    },
+    gone(failure) {
+      leave();
+      events.fail(failure);
+    },
+  });
+
+  const open = async () => {
+    try {
+      await line.hearing();
+      if (done) return;
+      const reply = await line.ask({
+        op: "open",
+        body: { conv_id: convId, profile },
+        rid,
+        timeoutMs: LOST_MS,
+      });
+      if (done) return;
+      check(reply);
+      const { n, hello } = record(reply.body) ?? {};
+      if (!Number.isSafeInteger(n) || !record(hello)) throw unreadable(reply, "a stream");
+      base = n as number;
+      events.message({ sem: true, n: 1, event: { type: "ws.hello", id: "ws.hello", data: hello } });
+      pass(early);
+      early = [];
+      if (!done) pingAfter(PING_MS);
+    } catch (error) {
+      if (done) return;
+      close();
+      events.fail(asFailure(error));
+    }
+  };
+  void open();
+  return { close };
+}
+
+async function fromText(source: string): Promise<MathModule> {
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  try {
+    return await import(/* @vite-ignore */ url);
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+}
