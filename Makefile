@@ -14,6 +14,7 @@ PINNED := $(if $(LOCK),-c $(LOCK))
 # The newest Python of the machine that is new enough, `python3` first.
 BASE_PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+IPYKERNEL6 := build/ipykernel6/stamp
 WIDGET := webchat_widget/static/widget.js
 JS_SOURCES := $(wildcard js/*.json js/*.mjs js/*.ts) $(shell find js/src -type f 2>/dev/null)
 
@@ -39,7 +40,7 @@ run: $(STAMPS)/run $(WIDGET)
 
 build: $(WIDGET)
 
-test: $(STAMPS)/test $(WIDGET)
+test: $(STAMPS)/test $(WIDGET) $(IPYKERNEL6)
 	@$(PY) tests/support/stages.py
 
 bench: $(STAMPS)/test $(WIDGET)
@@ -60,7 +61,7 @@ floors: $(WIDGET)
 		$$(sed -n '/^dependencies/,/^]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml)
 	build/floors/bin/python -m pytest tests --ignore=tests/e2e --ignore=tests/test_packaging.py -q $(ARGS)
 
-shots: $(STAMPS)/test $(WIDGET)
+shots: $(STAMPS)/test $(WIDGET) $(IPYKERNEL6)
 	$(PY) -m tests.e2e.shots build/shots $(ARGS)
 
 clean:
@@ -97,3 +98,9 @@ $(STAMPS)/test: pyproject.toml $(LOCK) | $(STAMPS)/venv $(WIDGET)
 	$(PY) -m pip install --quiet $(PINNED) -e '.[test]'
 	$(PY) tests/support/chromium.py --install
 	@touch $@ $(STAMPS)/run
+
+# The kernel that many still have, to lay over the environment of the tests: it has no subshells.
+$(IPYKERNEL6): | $(STAMPS)/venv
+	rm -rf $(@D)
+	$(PY) -m pip install --quiet --target $(@D) --no-deps ipykernel==6.31.0 nest-asyncio==1.6.0
+	@touch $@

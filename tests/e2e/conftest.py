@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
-from tests.e2e.pages import ChatPage, LabPage, open_lab, open_page
+from tests.e2e.lab import LabPage, open_lab
+from tests.e2e.pages import ChatPage, open_page
 from tests.support import chromium
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer

@@ -1,12 +1,10 @@
-"""What a person sees and does, in words of the domain: a chat on the screen, and JupyterLab around it."""
+"""What a person sees of a chat on the screen and does with it, in words of the domain."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,9 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.support.jupyter import Jupyter
 from tests.support.waiting import until
 
-__all__ = ["ChatInLab", "ChatPage", "LabPage", "Row", "open_lab", "open_page", "write_notebook"]
-
-LIVE = "[data-webchat][data-state=live]"
+__all__ = ["ChatPage", "Row", "open_page"]
 
 _MARKUP = re.compile(r"[*_`|$#<>\[\]]")
 
@@ -190,115 +186,3 @@ def open_page(page: Page, server: Jupyter, conv_id: str | None = None, *, login:
     path = "webchat/" + (f"?conv_id={conv_id}" if conv_id else "")
     page.goto(server.url(path, login=login))
     return ChatPage(page).wait_live()
-
-
-def write_notebook(server: Jupyter, name: str, cells: Sequence[str]) -> Path:
-    """A new notebook in the server's folder; each of *cells* is the code of one."""
-    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-    content = {
-        "cells": [{**cell, "id": f"cell-{number}", "source": code} for number, code in enumerate(cells)],
-        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    path = server.work / name
-    path.write_text(json.dumps(content))
-    return path
-
-
-class LabPage:
-    """JupyterLab with one notebook open; the ``window.jupyterapp`` that it exposes does the clicking."""
-
-    def __init__(self, page: Page, server: Jupyter, notebook: Path) -> None:
-        self.page, self.server, self.notebook = page, server, notebook
-
-    def open(self) -> Self:
-        self.page.goto(self.server.url(f"lab/tree/{self.notebook.name}?reset", login=True))
-        return self.wait_ready()
-
-    def wait_ready(self) -> Self:
-        self.page.wait_for_function(
-            "name => window.jupyterapp?.shell?.currentWidget?.context?.path === name",
-            arg=self.notebook.name,
-            timeout=60_000,
-        )
-        self.page.evaluate(
-            """async () => {
-              const panel = window.jupyterapp.shell.currentWidget;
-              await panel.context.ready;
-              await panel.sessionContext.ready;
-            }"""
-        )
-        self.page.wait_for_function(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
-            timeout=60_000,
-        )
-        return self
-
-    def command(self, name: str, **arguments: Any) -> None:
-        """Run one of JupyterLab's commands to its end."""
-        self.page.wait_for_function("name => window.jupyterapp.commands.hasCommand(name)", arg=name)
-        self.page.evaluate(
-            "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args); }",
-            [name, arguments],
-        )
-
-    def run_all(self) -> None:
-        self.command("notebook:run-all-cells")
-
-    def run_cell(self, code: str) -> str:
-        """Add a cell, run it to its end, and return what it printed; an exception in it is raised here."""
-        outputs = self.page.evaluate(
-            """async source => {
-              const notebook = window.jupyterapp.shell.currentWidget.content;
-              const cells = notebook.model.sharedModel;
-              cells.addCell({cell_type: 'code', source});
-              notebook.activeCellIndex = cells.cells.length - 1;
-              await window.jupyterapp.commands.execute('notebook:run-cell');
-              return notebook.model.cells.get(notebook.activeCellIndex).outputs.toJSON();
-            }""",
-            code,
-        )
-        failures = [output for output in outputs if output["output_type"] == "error"]
-        assert not failures, f"{failures[0]['ename']}: {failures[0]['evalue']}"
-        texts = [output["text"] for output in outputs if output["output_type"] == "stream"]
-        return "".join("".join(text) for text in texts).strip()
-
-    def save(self) -> None:
-        self.command("docmanager:save")
-
-    def chats(self) -> list[ChatPage]:
-        roots = self.page.locator("[data-webchat]")
-        return [ChatPage(self.page, roots.nth(number)) for number in range(roots.count())]
-
-    def chat(self) -> ChatInLab:
-        """The first chat of the notebook, live."""
-        expect(self.page.locator(LIVE).first).to_be_visible(timeout=60_000)
-        return ChatInLab(self)
-
-
-class ChatInLab(ChatPage):
-    """The first chat of a notebook; in Python it is called ``chat``."""
-
-    def __init__(self, lab: LabPage) -> None:
-        super().__init__(lab.page)
-        self.lab = lab
-
-    @property
-    def conv_id(self) -> str:
-        return self.lab.run_cell("print(chat.conv_id)")
-
-    def reload(self) -> None:
-        self.lab.save()  # the output that shows the chat is part of the notebook
-        self.page.reload()
-        self.lab.wait_ready()
-        self.wait_live(timeout=60)
-
-
-def open_lab(page: Page, server: Jupyter, name: str, *cells: str) -> LabPage:
-    """Open a new notebook in JupyterLab, with a chat in its first cell unless *cells* say otherwise."""
-    code = cells or ("from webchat_widget import ChatWidget\nchat = ChatWidget()\nchat",)
-    lab = LabPage(page, server, write_notebook(server, name, code)).open()
-    lab.run_all()
-    return lab

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.e2e.pages import ChatPage, open_lab, open_page
+from tests.e2e.lab import open_lab
+from tests.e2e.pages import ChatPage, open_page
 from tests.support import chromium
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.pages import ChatPage, open_lab, open_page
+from tests.e2e.lab import open_lab
+from tests.e2e.pages import ChatPage, open_page
 from tests.support.jupyter import Jupyter
 
 

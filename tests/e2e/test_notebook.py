@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import expect
 
-from tests.e2e.pages import LabPage
+from tests.e2e.lab import LabPage
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply
 from tests.support.waiting import until

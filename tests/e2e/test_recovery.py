@@ -8,7 +8,8 @@ import uuid
 import pytest
 from playwright.sync_api import Page
 
-from tests.e2e.pages import ChatPage, Row, open_lab, open_page
+from tests.e2e.lab import open_lab
+from tests.e2e.pages import ChatPage, Row, open_page
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply, words
 from tests.support.waiting import until

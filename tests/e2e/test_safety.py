@@ -7,7 +7,8 @@ from collections.abc import Callable
 from playwright.sync_api import Page
 
 from tests.e2e.conftest import CANARY, Console
-from tests.e2e.pages import ChatPage, LabPage, open_page
+from tests.e2e.lab import LabPage
+from tests.e2e.pages import ChatPage, open_page
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer, Reply
 from tests.support.waiting import until

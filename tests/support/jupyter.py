@@ -32,6 +32,7 @@ _LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
     },
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
+_IPYKERNEL6 = Path(__file__).resolve().parents[2] / "build" / "ipykernel6"
 
 
 def free_port() -> int:
@@ -54,6 +55,7 @@ class Jupyter:
         folder: Path,
         *,
         command: str = "lab",
+        extension: bool = True,
         base_url: str = "/",
         password: str | None = None,
         new_tokens: bool = False,
@@ -61,7 +63,8 @@ class Jupyter:
         args: Sequence[str] = (),
     ) -> None:
         """With *new_tokens* each start makes another token, as it is where nobody sets one; with *password*
-        there is none: one logs in at the form."""
+        there is none: one logs in at the form. Whether our *extension* is enabled counts at each start."""
+        self.extension = extension
         self.folder, self.command, self.base_url = folder, command, base_url
         self.token = "" if password is not None else secrets.token_hex(16)
         self.password = password
@@ -132,16 +135,30 @@ class Jupyter:
 
     def get_json(self, path: str) -> Any:
         """The answer of a route to a client with the token."""
-        request = urllib.request.Request(self.url(path), headers={"Authorization": f"token {self.token}"})
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return json.load(response)
+        return json.loads(self._request(path))
 
     def post_json(self, path: str, body: Any) -> Any:
         """The answer of a route to a client with the token."""
-        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self.url(path), json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return json.load(response)
+        return json.loads(self._request(path, json.dumps(body).encode(), method="POST"))
+
+    def add_ipykernel6(self) -> str:
+        """Offer the kernel that many still have, which has no subshells; returns its name."""
+        assert _IPYKERNEL6.is_dir(), "No ipykernel 6 here: `make test` installs it."
+        name = "python-ipykernel6"
+        spec = {
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "display_name": "Python 3 (ipykernel 6)",
+            "language": "python",
+            "env": {"PYTHONPATH": str(_IPYKERNEL6)},  # the rest comes from the environment of the tests
+        }
+        path = self.folder / "data" / "kernels" / name / "kernel.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(spec))
+        return name
+
+    def shut_kernels_down(self) -> None:
+        for kernel in self.get_json("api/kernels"):
+            self._request(f"api/kernels/{kernel['id']}", method="DELETE")
 
     @property
     def pid(self) -> int:
@@ -166,6 +183,12 @@ class Jupyter:
 
     # -- inside -------------------------------------------------------------------------------------------
 
+    def _request(self, path: str, body: bytes | None = None, *, method: str = "GET") -> bytes:
+        headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url(path), body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return bytes(response.read())
+
     def _command_line(self) -> list[str]:
         line = [str(Path(sys.executable).with_name(f"jupyter-{self.command}")), "--no-browser"]
         if os.geteuid() == 0:
@@ -179,8 +202,11 @@ class Jupyter:
             "IdentityProvider.token": self.token,
             "LabApp.expose_app_in_browser": True,
             "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+            "JupyterNotebookApp.expose_app_in_browser": True,
             "WebChat.timeline_db": self.timeline_db,
         }
+        if not self.extension:
+            options["ServerApp.jpserver_extensions"] = "jupyter_server_webchat=False"
         if self.password is not None:
             from jupyter_server.auth import passwd
 

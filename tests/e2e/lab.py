@@ -1,0 +1,235 @@
+"""JupyterLab or Notebook 7 with a notebook open, and the chats in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.pages import ChatPage
+from tests.support.jupyter import Jupyter
+from tests.support.waiting import until
+
+__all__ = ["CHAT", "ChatInLab", "LabPage", "RunningCell", "open_lab", "write_notebook"]
+
+App = Literal["lab", "notebook"]
+
+CHAT = "from webchat_widget import ChatWidget\nchat = ChatWidget()\nchat"
+LIVE = "[data-webchat][data-state=live]"
+
+_ADDRESSES: dict[App, str] = {"lab": "lab/tree/{}?reset", "notebook": "notebooks/{}"}
+
+# Adds a cell and begins to run it; `window.running` knows what is still under way.
+_RUN = """source => {
+  const notebook = window.jupyterapp.shell.currentWidget.content;
+  const cells = notebook.model.sharedModel;
+  cells.addCell({cell_type: 'code', source});
+  const place = notebook.activeCellIndex = cells.cells.length - 1;
+  const { id } = cells.cells[place];
+  window.running ??= {};
+  window.running[id] = window.jupyterapp.commands.execute('notebook:run-cell')
+    .finally(() => { delete window.running[id]; });
+  return id;
+}"""
+_OUTPUTS = """id => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
+  return cells.find(cell => cell.id === id).outputs.toJSON();
+}"""
+
+# What keeps a kernel busy until a file appears: a call that waits, Python that computes, a cell that awaits.
+BUSY = {
+    "sleeps": "time.sleep(0.02)",
+    "computes": "sum(range(20_000))",
+    "awaits": "await asyncio.sleep(0.02)",
+}
+_UNTIL = """import asyncio, pathlib, time
+print('begun', flush=True)
+while not pathlib.Path({!r}).exists():
+    {}"""
+
+
+def write_notebook(
+    server: Jupyter,
+    name: str,
+    cells: Sequence[str],
+    *,
+    kernel: str = "python3",
+    outputs: Sequence[dict[str, Any]] = (),
+    metadata: dict[str, Any] | None = None,
+) -> Path:
+    """A new notebook in the server's folder; each of *cells* is the code of one, the first has *outputs*."""
+    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    written = [{**cell, "id": f"cell-{number}", "source": code} for number, code in enumerate(cells)]
+    written[0]["outputs"] = list(outputs)
+    kernelspec = {"display_name": kernel, "language": "python", "name": kernel}
+    content = {
+        "cells": written,
+        "metadata": {"kernelspec": kernelspec, "language_info": {"name": "python"}, **(metadata or {})},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path = server.work / name
+    path.write_text(json.dumps(content))
+    return path
+
+
+class LabPage:
+    """A page with one notebook open; the ``window.jupyterapp`` that it exposes does the clicking."""
+
+    def __init__(self, page: Page, server: Jupyter, notebook: Path, app: App = "lab") -> None:
+        self.page, self.server, self.notebook, self.app = page, server, notebook, app
+
+    def open(self) -> Self:
+        self.page.goto(self.server.url(_ADDRESSES[self.app].format(self.notebook.name), login=True))
+        return self.wait_ready()
+
+    def wait_ready(self) -> Self:
+        self.page.wait_for_function(
+            "name => window.jupyterapp?.shell?.currentWidget?.context?.path === name",
+            arg=self.notebook.name,
+            timeout=60_000,
+        )
+        self.page.evaluate(
+            """async () => {
+              const panel = window.jupyterapp.shell.currentWidget;
+              await panel.context.ready;
+              await panel.sessionContext.ready;
+            }"""
+        )
+        self.page.wait_for_function(
+            """() => {
+              const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel;
+              return ['idle', 'busy'].includes(kernel?.status);
+            }""",
+            timeout=60_000,
+        )
+        return self
+
+    def second_tab(self) -> LabPage:
+        """The same notebook in another tab of the browser; what is not saved is not in it."""
+        page = self.page.context.new_page()
+        page.on("dialog", lambda dialog: dialog.accept())
+        return LabPage(page, self.server, self.notebook, self.app).open()
+
+    def command(self, name: str, **arguments: Any) -> None:
+        """Run one of JupyterLab's commands to its end."""
+        self.page.wait_for_function("name => window.jupyterapp.commands.hasCommand(name)", arg=name)
+        self.page.evaluate(
+            "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args); }",
+            [name, arguments],
+        )
+
+    # -- cells --------------------------------------------------------------------------------------------
+
+    def run_all(self) -> None:
+        self.command("notebook:run-all-cells")
+
+    def start_all(self) -> None:
+        """Run all cells, and wait for none of them."""
+        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+
+    def start_cell(self, code: str) -> RunningCell:
+        """Add a cell and begin to run it."""
+        return RunningCell(self, self.page.evaluate(_RUN, code))
+
+    def run_cell(self, code: str) -> str:
+        """Add a cell, run it to its end, and return what it printed; an exception in it is raised here."""
+        return self.start_cell(code).wait()
+
+    def entities(self, name: str = "chat") -> list[dict[str, Any]]:
+        """What Python has as the rows of the chat called *name*."""
+        return list(json.loads(self.run_cell(f"import json; print(json.dumps({name}.entities))")))
+
+    @contextmanager
+    def busy(self, how: str = "sleeps") -> Iterator[RunningCell]:
+        """Keep the kernel busy with a cell, in one of the ways of ``BUSY``."""
+        flag = self.notebook.with_suffix(f".{how}")
+        cell = self.start_cell(_UNTIL.format(str(flag), BUSY[how]))
+        until(lambda: "begun" in cell.text, "the cell runs")
+        try:
+            yield cell
+        finally:
+            flag.touch()
+        cell.wait()
+        flag.unlink()
+
+    def save(self) -> None:
+        self.command("docmanager:save")
+
+    # -- the kernel ---------------------------------------------------------------------------------------
+
+    def restart_kernel(self) -> None:
+        """What the button does after its question, and wait until the kernel is there again."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+        self.wait_ready()
+
+    def shut_kernel_down(self) -> None:
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+    # -- chats --------------------------------------------------------------------------------------------
+
+    def chats(self) -> list[ChatPage]:
+        roots = self.page.locator("[data-webchat]")
+        return [ChatPage(self.page, roots.nth(number)) for number in range(roots.count())]
+
+    def chat(self) -> ChatInLab:
+        """The first chat of the notebook, live."""
+        expect(self.page.locator(LIVE).first).to_be_visible(timeout=60_000)
+        return ChatInLab(self)
+
+
+class RunningCell:
+    """A cell that was begun."""
+
+    def __init__(self, lab: LabPage, cell_id: str) -> None:
+        self._lab, self._id = lab, cell_id
+
+    @property
+    def running(self) -> bool:
+        return bool(self._lab.page.evaluate("id => id in window.running", self._id))
+
+    @property
+    def text(self) -> str:
+        """What it printed so far; an exception in it is raised here."""
+        outputs = self._lab.page.evaluate(_OUTPUTS, self._id)
+        failures = [output for output in outputs if output["output_type"] == "error"]
+        assert not failures, f"{failures[0]['ename']}: {failures[0]['evalue']}"
+        texts = [output["text"] for output in outputs if output["output_type"] == "stream"]
+        return "".join("".join(text) for text in texts).strip()
+
+    def wait(self) -> str:
+        """Wait for its end, and return what it printed."""
+        self._lab.page.evaluate("id => window.running[id]", self._id)
+        return self.text
+
+
+class ChatInLab(ChatPage):
+    """The first chat of a notebook; in Python it is called ``chat``."""
+
+    def __init__(self, lab: LabPage) -> None:
+        super().__init__(lab.page)
+        self.lab = lab
+
+    @property
+    def conv_id(self) -> str:
+        return self.lab.run_cell("print(chat.conv_id)")
+
+    def reload(self) -> None:
+        self.lab.save()  # the output that shows the chat is part of the notebook
+        self.page.reload()
+        self.lab.wait_ready()
+        self.wait_live(timeout=60)
+
+
+def open_lab(
+    page: Page, server: Jupyter, name: str, *cells: str, kernel: str = "python3", app: App = "lab"
+) -> LabPage:
+    """Open a new notebook, with a chat in its first cell unless *cells* say otherwise, and run its cells."""
+    notebook = write_notebook(server, name, cells or (CHAT,), kernel=kernel)
+    lab = LabPage(page, server, notebook, app).open()
+    lab.run_all()
+    return lab
