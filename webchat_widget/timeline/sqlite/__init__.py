@@ -1,0 +1,200 @@
+"""The store in one SQLite file: WAL, fsync on commit, one connection on one thread.
+
+Whatever waits when the thread comes round is committed in one transaction, so that a burst costs one fsync.
+The file is locked for as long as it is open. A single connection also keeps clear of the WAL-reset bug of
+SQLite 3.7.0 to 3.51.2, which needs two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from webchat_widget.errors import StoreUnavailable, WebChatError
+from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, Summary
+from webchat_widget.typing import JSONObject
+
+from . import statements
+from .connection import connect, is_busy, transaction
+from .statements import KEY_LIFETIME_MS
+
+__all__ = ["KEY_LIFETIME_MS", "SQLiteStore"]
+
+_T = TypeVar("_T")
+
+
+class _Job:
+    """A piece of work for the thread, and who waits for it. `alone`: it makes its own transactions."""
+
+    __slots__ = ("alone", "future", "loop", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], *, alone: bool = False) -> None:
+        self.work = work
+        self.alone = alone
+        self.loop = loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+
+class SQLiteStore:
+    """A `TimelineStore` in the file `path` (":memory:" for none).
+
+    The file is made readable for its owner only. It is opened by the first call, on the thread; what is
+    wrong with it is raised by that call as StoreUnavailable, and the next call tries again. `in_use` makes
+    the error for a file that somebody else has open, in place of one that speaks of another server.
+    """
+
+    def __init__(self, path: str | Path, *, in_use: Callable[[], WebChatError] | None = None) -> None:
+        self.path = str(path)
+        self._in_use = in_use or self._store_in_use
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    # -- the promises of TimelineStore ---------------------------------------------------------------
+
+    def write(self, batch: Batch) -> asyncio.Future[None]:
+        """Commit a batch; done means on disk."""
+        return self._submit(lambda db: statements.write(db, batch))
+
+    async def load(self, conv_id: str) -> Loaded | None:
+        """A conversation, or None where it is unknown."""
+        return await self._submit(lambda db: statements.load(db, conv_id))
+
+    async def unfinished(self) -> list[str]:
+        """The conversations with runs that have not ended."""
+        return await self._submit(statements.unfinished)
+
+    async def key(self, user: str, key: str) -> KeyRecord | None:
+        """The record of an idempotency key; whether it is too old to count is the caller's to say."""
+        return await self._submit(lambda db: statements.key(db, user, key))
+
+    async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:
+        """Replace a conversation's settings; `now` is Unix ms."""
+        await self._submit(lambda db: statements.save_settings(db, conv_id, settings, now))
+
+    async def conversations(self, query: str = "", limit: int = 500) -> list[Summary]:
+        """Conversations with at least one row, newest first, whose title or id contains `query`."""
+        return await self._submit(lambda db: statements.conversations(db, query, limit))
+
+    async def close(self) -> None:
+        """Finish what was handed in, and let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread is not None:
+            last = _Job(_end)
+            self._jobs.put(last)
+            await last.future  # not in an executor: there is none any more when an interpreter ends
+            self._thread.join()
+
+    # -- the thread ----------------------------------------------------------------------------------
+
+    def _submit(self, work: Callable[[sqlite3.Connection], _T], *, alone: bool = False) -> asyncio.Future[_T]:
+        job = _Job(work, alone=alone)
+        if self._closed:
+            job.future.set_exception(StoreUnavailable("The timeline database is closed."))
+            return job.future
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="webchat-timeline", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+        return job.future
+
+    def _serve(self) -> None:
+        db: sqlite3.Connection | None = None
+        last: _Job | None = None
+        while last is None:
+            jobs = []
+            for job in self._waiting():
+                if job.work is _end:
+                    last = job
+                else:
+                    jobs.append(job)
+            if not jobs:
+                continue
+            try:
+                db = db or connect(self.path)
+            except (sqlite3.Error, OSError, WebChatError) as error:
+                for each in jobs:
+                    _settle(each, None, self._unavailable(error))
+                continue
+            for alone, group in itertools.groupby(jobs, lambda job: job.alone):
+                if alone:
+                    for each in group:
+                        self._run_alone(db, each)
+                else:
+                    self._run(db, list(group))
+        try:
+            if db is not None:
+                db.close()
+        finally:
+            _settle(last, None, None)
+
+    def _waiting(self) -> Iterator[_Job]:
+        """The next job, when it comes, and all that wait behind it."""
+        yield self._jobs.get()
+        while not self._jobs.empty():
+            yield self._jobs.get()
+
+    def _run(self, db: sqlite3.Connection, jobs: list[_Job]) -> None:
+        """Run jobs in one transaction; where one of them fails, each in its own."""
+        try:
+            with transaction(db):
+                results = [job.work(db) for job in jobs]
+        except Exception as error:  # whatever a job does, the thread outlives it
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._run(db, [job])
+            else:
+                _settle(jobs[0], None, self._said(error))
+            return
+        for job, result in zip(jobs, results, strict=True):
+            _settle(job, result, None)
+
+    def _run_alone(self, db: sqlite3.Connection, job: _Job) -> None:
+        try:
+            result = job.work(db)
+        except Exception as error:
+            _settle(job, None, self._said(error))
+        else:
+            _settle(job, result, None)
+
+    def _said(self, error: Exception) -> Exception:
+        return self._unavailable(error) if isinstance(error, sqlite3.Error) else error
+
+    def _unavailable(self, error: Exception) -> WebChatError:
+        if isinstance(error, WebChatError):
+            return error
+        if is_busy(error):
+            return self._in_use()
+        return StoreUnavailable(f"The timeline can't be read or written ({self.path}: {error}).")
+
+    def _store_in_use(self) -> WebChatError:
+        return StoreUnavailable(
+            f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file "
+            "of its own with --timeline-db.",
+            code="store_in_use",
+        )
+
+
+def _end(db: sqlite3.Connection) -> None:
+    """The work of the last job: it is never done, for the thread ends."""
+
+
+def _settle(job: _Job, result: Any, error: Exception | None) -> None:
+    def settle() -> None:
+        if job.future.cancelled():
+            return
+        if error is None:
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(error)
+
+    if not job.loop.is_closed():  # a host that ended without waiting
+        job.loop.call_soon_threadsafe(settle)

@@ -1,0 +1,150 @@
+"""What the store asks of a database: one function for each call, inside a transaction of the caller."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from webchat_widget.errors import StoreUnavailable
+from webchat_widget.timeline.entities import Row
+from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, PendingRun, Summary
+from webchat_widget.turns import Message
+from webchat_widget.typing import JSONObject
+
+__all__ = [
+    "KEY_LIFETIME_MS",
+    "UPSERT_ROW",
+    "conversations",
+    "key",
+    "load",
+    "save_settings",
+    "unfinished",
+    "unreadable",
+    "write",
+]
+
+KEY_LIFETIME_MS = 7 * 24 * 3600 * 1000
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.decode
+_messages = msgspec.json.Decoder(list[Message])
+
+UPSERT_ROW = """
+    INSERT INTO entities (conv_id, id, kind, created_seq, version, props) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (conv_id, id) DO UPDATE SET version = excluded.version, props = excluded.props
+    WHERE excluded.version >= version
+"""
+_UPSERT_CONVERSATION = """
+    INSERT INTO conversations (conv_id, created, version, title) VALUES (?, ?, ?, ?)
+    ON CONFLICT (conv_id) DO UPDATE SET
+        version = max(version, excluded.version),
+        title = CASE WHEN title = '' THEN excluded.title ELSE title END
+"""
+
+
+def write(db: sqlite3.Connection, batch: Batch) -> None:
+    """Take a batch in."""
+    conv = batch.conv_id
+    db.execute(_UPSERT_CONVERSATION, (conv, batch.version // 1000, batch.version, batch.title or ""))
+    db.executemany(
+        UPSERT_ROW,
+        [
+            (conv, r["id"], r["kind"], r["createdSeq"], r["version"], _encode(r["props"]).decode())
+            for r in batch.rows
+        ],
+    )
+    db.executemany(
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (run_id) DO UPDATE SET started = excluded.started",
+        [(p.run_id, conv, p.seq, p.started, _encode(p.request).decode()) for p in batch.pending],
+    )
+    db.executemany("DELETE FROM runs WHERE run_id = ?", [(run_id,) for run_id in batch.ended])
+    db.executemany(
+        "INSERT OR REPLACE INTO turns VALUES (?, ?, 'final', ?, ?)",
+        [(conv, run_id, batch.version, _encode(messages).decode()) for run_id, messages in batch.turns],
+    )
+    if batch.key is not None:
+        k = batch.key
+        db.execute("DELETE FROM keys WHERE created < ?", (k.created - KEY_LIFETIME_MS,))
+        db.execute(
+            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+            (k.user, k.key, k.digest, k.status, _encode(k.body).decode(), k.created),
+        )
+
+
+def unfinished(db: sqlite3.Connection) -> list[str]:
+    """The conversations with runs that have not ended."""
+    return [conv_id for (conv_id,) in db.execute("SELECT DISTINCT conv_id FROM runs")]
+
+
+def load(db: sqlite3.Connection, conv_id: str) -> Loaded | None:
+    """A conversation, or None where it is unknown."""
+    try:
+        return _load(db, conv_id)
+    except msgspec.MsgspecError as error:
+        raise unreadable(conv_id) from error
+
+
+def unreadable(conv_id: str) -> StoreUnavailable:
+    """The error for a conversation whose data is damaged."""
+    return StoreUnavailable(
+        f"The conversation {conv_id} can't be read: its data is damaged. Others are not affected.",
+        code="conversation_unreadable",
+    )
+
+
+def _load(db: sqlite3.Connection, conv_id: str) -> Loaded | None:
+    head = db.execute("SELECT version, settings FROM conversations WHERE conv_id = ?", (conv_id,)).fetchone()
+    if head is None:
+        return None
+    rows: list[Row] = [
+        {"id": id, "kind": kind, "createdSeq": created, "version": version, "props": _decode(props)}
+        for id, kind, created, version, props in db.execute(
+            "SELECT id, kind, created_seq, version, props FROM entities "
+            "WHERE conv_id = ? ORDER BY created_seq",
+            (conv_id,),
+        )
+    ]
+    pending = [
+        PendingRun(run_id, seq, bool(started), _decode(request))
+        for run_id, seq, started, request in db.execute(
+            "SELECT run_id, seq, started, request FROM runs WHERE conv_id = ? ORDER BY seq", (conv_id,)
+        )
+    ]
+    memory: list[Message] = []
+    for (messages,) in db.execute(
+        "SELECT messages FROM turns WHERE conv_id = ? AND phase = 'final' ORDER BY seq", (conv_id,)
+    ):
+        memory += _messages.decode(messages)
+    return Loaded(head[0], rows, pending, memory, _decode(head[1]))
+
+
+def key(db: sqlite3.Connection, user: str, key: str) -> KeyRecord | None:
+    """The record of an idempotency key, however old."""
+    row = db.execute(
+        "SELECT digest, status, body, created FROM keys WHERE user = ? AND key = ?", (user, key)
+    ).fetchone()
+    return None if row is None else KeyRecord(user, key, row[0], row[1], _decode(row[2]), row[3])
+
+
+def save_settings(db: sqlite3.Connection, conv_id: str, settings: JSONObject, now: int) -> None:
+    """Replace a conversation's settings."""
+    db.execute(
+        "INSERT INTO conversations (conv_id, created, version, settings) VALUES (?, ?, 0, ?) "
+        "ON CONFLICT (conv_id) DO UPDATE SET settings = excluded.settings",
+        (conv_id, now, _encode(settings).decode()),
+    )
+
+
+def conversations(db: sqlite3.Connection, query: str, limit: int) -> list[Summary]:
+    """Conversations with at least one row, newest first, whose title or id contains `query`."""
+    return [
+        Summary(conv_id, title, created, version // 1000)
+        for conv_id, title, created, version in db.execute(
+            "SELECT conv_id, title, created, version FROM conversations c "
+            "WHERE version > 0 AND (instr(lower(title), lower(?1)) OR instr(conv_id, ?1)) "
+            "ORDER BY version DESC LIMIT ?2",
+            (query, limit),
+        )
+    ]
