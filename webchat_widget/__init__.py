@@ -21,12 +21,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .engines.openai import OpenAIEngine
+    from .engines.scripted import ScriptedEngine
     from .errors import WebChatError
     from .notebook.widget import ChatWidget
 
-__all__ = ["ChatWidget", "WebChatError"]
+__all__ = ["ChatWidget", "OpenAIEngine", "ScriptedEngine", "WebChatError"]
 
-_HOMES = {"ChatWidget": ".notebook.widget", "WebChatError": ".errors"}
+_HOMES = {
+    "ChatWidget": ".notebook.widget",
+    "OpenAIEngine": ".engines.openai",
+    "ScriptedEngine": ".engines.scripted",
+    "WebChatError": ".errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,8 @@ import pytest
 from tests.support.jupyter import Jupyter, free_port
 from tests.support.model_server import Gate, ModelServer, Reply
 from webchat_widget.errors import ServerUnavailable, WebChatError
-from webchat_widget.notebook.remote import Changes, RemoteChat, RemoteRun, Server, find_server
+from webchat_widget.notebook.chat import Changes, Run
+from webchat_widget.notebook.remote import RemoteChat, Server, find_server
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ def row(id: str, version: int, **props: object) -> dict[str, object]:
 
 def test_an_answer_that_comes_late_changes_nothing(chat: RemoteChat) -> None:
     """Two looks at once, as `await run` and a cell that reads `run.status` make them."""
-    run = RemoteRun(chat, "c", "r", "started")
+    run = Run(chat, "c", "r", "started")
     newer = Changes([row("r", 20, status="finished"), row("r:text:1", 19, content="all")], 20, "e")
     older = Changes([row("r", 10, status="started"), row("r:text:1", 9, content="a")], 10, "e")
     answers = [older, newer]

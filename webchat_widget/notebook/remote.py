@@ -6,15 +6,13 @@ token to Jupyter's runtime directory, readable for its owner only. On a Hub the 
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import os
-import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Mapping
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -24,15 +22,13 @@ from jupyter_core.paths import jupyter_runtime_dir
 from msgspec import Struct
 
 from webchat_widget.errors import ServerUnavailable, WebChatError
-from webchat_widget.typing import Entity, JSONObject
+from webchat_widget.typing import JSONObject
 
-__all__ = ["RemoteChat", "RemoteRun", "Server", "find_server"]
+from .chat import Changes, Chat
+
+__all__ = ["RemoteChat", "Server", "find_server", "was_started_by_a_server"]
 
 _CONNECT_SECONDS = 10.0
-_PATIENCE_SECONDS = 30.0
-"""How long a wait goes on while the server can't be reached: a restart takes less."""
-_FASTEST_POLL, _SLOWEST_POLL = 0.05, 0.5
-_ENDED = frozenset({"finished", "stopped", "failed"})
 
 
 class Server(Struct, frozen=True):
@@ -47,10 +43,8 @@ class Server(Struct, frozen=True):
 
 def find_server() -> Server:
     """The server that started this kernel. Raises ServerUnavailable, with what to do."""
-    parent = os.environ.get("JPY_PARENT_PID", "")
-    described = Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json"
     try:
-        info = json.loads(described.read_text(encoding="utf-8"))
+        info = json.loads(_description().read_text(encoding="utf-8"))
         url, token = str(info["url"]), str(info.get("token") or "")
     except (OSError, ValueError, KeyError, TypeError):
         raise ServerUnavailable(
@@ -68,15 +62,17 @@ def find_server() -> Server:
     return Server(url if url.endswith("/") else f"{url}/", token)
 
 
-class Changes(Struct, frozen=True):
-    """Rows that changed, the version up to which that is all, and the host's epoch."""
-
-    entities: list[Entity]
-    version: int
-    epoch: str
+def was_started_by_a_server() -> bool:
+    """Whether a Jupyter server, and not another program, started this kernel."""
+    return _description().exists()
 
 
-class RemoteChat:
+def _description() -> Path:
+    """What the server that started this kernel wrote about itself."""
+    return Path(jupyter_runtime_dir()) / f"jpserver-{os.environ.get('JPY_PARENT_PID', '')}.json"
+
+
+class RemoteChat(Chat):
     """The routes of a chat server as calls. All of them block; each raises ServerUnavailable where the server
     can't be reached or is no chat server, and WebChatError for what the server itself refuses."""
 
@@ -92,26 +88,22 @@ class RemoteChat:
     def __repr__(self) -> str:
         return f"RemoteChat({self._server.url!r})"
 
-    def send(self, prompt: str, *, conv_id: str, profile: str = "default") -> RemoteRun:
-        """Send a prompt; done when the server has it on disk."""
+    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+        """Hand in a prompt; done when the server has it on disk."""
         path = "chat" if profile == "default" else f"chat/{quote(profile, safe='')}"
         body = {"prompt": prompt, "conv_id": conv_id, "idempotency_key": str(uuid.uuid4())}
         try:
-            reply = self._call("POST", path, body)
+            reply: JSONObject = self._call("POST", path, body)
         except ServerUnavailable as error:
             if error.code != "unreachable":
                 raise
             reply = self._call("POST", path, body)  # the key makes a second try harmless
-        return RemoteRun(self, conv_id, reply["run_id"], reply["status"])
+        return reply
 
     def stop(self, conv_id: str, run_id: str | None = None) -> None:
         """End the run that is under way, or that of the id."""
         path = f"conversations/{quote(conv_id, safe='')}/stop"
         self._call("POST", path, {"run_id": run_id} if run_id else {})
-
-    def timeline(self, conv_id: str) -> list[Entity]:
-        """The rows of a conversation."""
-        return self.changes(conv_id).entities
 
     def changes(self, conv_id: str, since: int = 0) -> Changes:
         """The rows that changed after version `since`."""
@@ -130,6 +122,10 @@ class RemoteChat:
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
         self._call("PUT", f"conversations/{quote(conv_id, safe='')}/settings", settings)
+
+    def hand_over(self, conv_id: str) -> None:
+        """Ask the server to leave a conversation to this kernel: its file is then where a kernel looks."""
+        self._call("POST", f"conversations/{quote(conv_id, safe='')}/handover", {})
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         return self._ask(method, path, body)[0]
@@ -204,111 +200,3 @@ def _no_extension() -> ServerUnavailable:
         "webchat-widget`; `jupyter server extension list` shows whether it is enabled.",
         code="no_extension",
     )
-
-
-class RemoteRun:
-    """A prompt that was sent. `status`: queued, started, finished, stopped or failed."""
-
-    def __init__(self, chat: RemoteChat, conv_id: str, run_id: str, status: str) -> None:
-        self._chat = chat
-        self._conv_id = conv_id
-        self._rows: dict[str, Entity] = {}
-        self._status = status
-        self._version = 0
-        self._epoch = ""
-        self.run_id = run_id
-
-    def __repr__(self) -> str:
-        return f"<run {self._status}>"
-
-    @property
-    def status(self) -> str:
-        """How it stands now."""
-        self._refresh()
-        return self._status
-
-    @property
-    def text(self) -> str:
-        """The answer so far: the last text that the model wrote in this run."""
-        self._refresh()
-        texts = [row for id, row in self._rows.items() if id.startswith(f"{self.run_id}:text:")]
-        return str(max(texts, key=lambda row: row["createdSeq"])["props"]["content"]) if texts else ""
-
-    @property
-    def error(self) -> str | None:
-        """Why it failed, as a sentence; None where it did not."""
-        self._refresh()
-        said = self._rows.get(f"{self.run_id}:error")
-        run = self._rows.get(self.run_id)
-        if said is not None:
-            return str(said["props"]["message"])
-        return run["props"].get("error") if run else None
-
-    def stop(self) -> None:
-        """End it, or take it out of the queue."""
-        self._chat.stop(self._conv_id, self.run_id)
-
-    def wait(self, timeout: float | None = None) -> RemoteRun:
-        """Wait for the end, at most `timeout` seconds, and return the run. A failed run does not raise.
-
-        Raises TimeoutError, which leaves it running, and ServerUnavailable.
-        """
-        for pause in self._polls(timeout):
-            time.sleep(pause)
-        return self
-
-    def __await__(self) -> Generator[Any, None, RemoteRun]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> RemoteRun:
-        polls = self._polls(None)
-        while True:
-            pause = await asyncio.to_thread(next, polls, None)
-            if pause is None:
-                return self
-            await asyncio.sleep(pause)
-
-    def _polls(self, timeout: float | None) -> Iterator[float]:
-        """Ask until the run has ended; between two questions, yield how long to pause."""
-        began = heard = time.monotonic()
-        pause = _FASTEST_POLL
-        while True:
-            try:
-                self._refresh()
-                heard = time.monotonic()
-            except WebChatError as error:
-                if error.status < 500 or error.code == "run_lost":
-                    raise
-                if time.monotonic() - heard > _PATIENCE_SECONDS:
-                    raise
-            if self._status in _ENDED:
-                return
-            left = None if timeout is None else timeout - (time.monotonic() - began)
-            if left is not None and left <= 0:
-                raise TimeoutError(f"The run has not ended within {timeout:g} s; it goes on.")
-            yield pause if left is None else min(pause, left)
-            pause = min(pause * 1.3, _SLOWEST_POLL)
-
-    def _refresh(self) -> None:
-        """Take in what changed. Two of these may be under way at once, so an older answer changes nothing."""
-        if self._status in _ENDED:
-            return
-        changes = self._chat.changes(self._conv_id, self._version)
-        if changes.epoch != self._epoch:  # the host was started again: only a look at everything tells
-            if self._version:
-                changes = self._chat.changes(self._conv_id)
-            if not any(row["id"] == self.run_id for row in changes.entities):
-                raise ServerUnavailable(
-                    "The server does not know this run any more: its conversations were not kept.",
-                    code="run_lost",
-                )
-            self._epoch = changes.epoch
-        for row in changes.entities:
-            if row["id"] != self.run_id and not row["id"].startswith(f"{self.run_id}:"):
-                continue
-            held = self._rows.get(row["id"])
-            if held is None or row["version"] > held["version"]:
-                self._rows[row["id"]] = row
-        self._version = max(self._version, changes.version)
-        if self._status not in _ENDED and self.run_id in self._rows:
-            self._status = str(self._rows[self.run_id]["props"]["status"])

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
+import msgspec
 from traitlets import Unicode, validate
 
-from webchat_widget.errors import NotAllowed, WebChatError
-from webchat_widget.requests import check_conv_id
-from webchat_widget.typing import Entity
+from webchat_widget.engines.base import Engine
+from webchat_widget.requests import check_conv_id, parse_settings
+from webchat_widget.typing import Entity, JSONObject
 
-from .remote import RemoteChat, RemoteRun, find_server
+from .chat import Run
+from .comm import Port
+from .home import Wishes, home_of
+from .host import kernel_host
+from .hosted import Equipment
+from .identity import notebook_conversation
+from .place import choose
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -47,8 +52,12 @@ class ChatWidget(anywidget.AnyWidget):
     `system_prompt` hold for every prompt of the conversation, those typed in the page too, until the next
     widget of the conversation is made. `height` is a CSS length or a number of pixels.
 
-    `where`, `store`, `engine` and `tools` are for a chat that runs in the kernel, which this version has not:
-    other values than the defaults raise NotAllowed.
+    `where` the chat runs is `server`, `kernel`, or with `auto` what `where_reason` explains. In the kernel
+    `engine` is any object of the engine protocol (`webchat_widget.engines.base`), `tools` are functions of
+    the notebook, and `store="memory"` begins empty with each start of the kernel.
+
+    Raises ValueError and TypeError for arguments that make no sense, BadRequest for a bad `conv_id` or
+    settings, ServerUnavailable for where="server" without one. What fails later is shown in the widget.
     """
 
     _esm = _built("widget.js")
@@ -58,6 +67,11 @@ class ChatWidget(anywidget.AnyWidget):
     conv_id = Unicode("").tag(sync=True)
     profile = Unicode("default").tag(sync=True)
     height = Unicode("").tag(sync=True)
+    _where = Unicode("server").tag(sync=True)
+    _channel = Unicode("").tag(sync=True)
+    """Names this widget to a page, where its views share one stream."""
+
+    _port: Port | None = None
 
     def __init__(
         self,
@@ -70,58 +84,66 @@ class ChatWidget(anywidget.AnyWidget):
         height: str | int | None = None,
         where: str = "auto",
         store: str | None = None,
-        engine: Any = None,
-        tools: Sequence[Callable[..., Any]] = (),
+        engine: Engine | None = None,
+        tools: Iterable[Callable[..., Any]] = (),
     ) -> None:
         if conv_id is not None and new:
             raise ValueError(
                 "conv_id names a conversation and new=True asks for another: give one of the two."
             )
-        _check_server_only(where, store, engine, tools)
+        if store not in (None, "memory"):
+            raise ValueError("store must be 'memory', or left out: the chat is then kept on disk.")
         self._written = conv_id
-        self._settings = {
-            name: value
-            for name, value in {"model": model, "system_prompt": system_prompt}.items()
-            if value is not None
-        }
-        self._configured = False
-        self._chat: RemoteChat | None = None
+        self._memory = store == "memory"
         if conv_id is None:
-            conv_id = str(uuid.uuid4()) if new else _notebook_conversation()
-        super().__init__(conv_id=check_conv_id(conv_id), profile=profile, height=_css_length(height))
-        try:
-            self._configure(self._remote())
-        except WebChatError as error:
-            if error.status < 500:
-                raise
-            if self._settings:
-                warnings.warn(
-                    f"model and system_prompt did not reach the server: {error.message}", stacklevel=2
-                )
+            conv_id = str(uuid.uuid4()) if new else notebook_conversation()
+        check_conv_id(conv_id)
+        equipment = Equipment.of(engine, tools)
+        given = {"engine": engine, "tools": equipment.tools, "store": store}
+        wishes = Wishes(
+            choose(where, [name for name, value in given.items() if value]),
+            _settings(model=model, system_prompt=system_prompt),
+            equipment,
+        )
+        self._wishes = wishes
+        length = _css_length(height)
+        self._home = home_of(conv_id, memory=self._memory)
+        failed = self._home.settle(wishes)
+        super().__init__(
+            conv_id=conv_id,
+            profile=profile,
+            height=length,
+            _where=self._home.where,
+            _channel=uuid.uuid4().hex,
+        )
+        self._port = Port(kernel_host(), lambda: self._home.hosted, self._publish)
+        self._home.add(self)
+        self.on_msg(self._receive)
+        self.observe(self._turn_to, "conv_id")
+        if failed is not None and wishes.settings and self.where == "server":
+            warnings.warn(f"model and system_prompt did not reach the server: {failed.message}", stacklevel=2)
 
     @validate("conv_id")
     def _check_conv_id(self, proposal: Any) -> str:
-        """An id that no server takes is refused where it is set."""
+        """An id that no host takes is refused where it is set."""
         return check_conv_id(proposal["value"])
 
-    def send(self, prompt: str) -> RemoteRun:
+    def send(self, prompt: str) -> Run:
         """Send a prompt, as if it were typed in the widget.
 
-        Done when the prompt is on the server's disk; `run.wait()` or `await run` waits for the answer.
-        Raises ServerUnavailable, and WebChatError for a prompt that the server refuses.
+        Done when the prompt is on disk; `run.wait()` or `await run` waits for the answer. Raises WebChatError
+        for a prompt that is refused, and where the chat can't be reached or has no disk to write to.
         """
-        chat = self._remote()
-        self._configure(chat)
-        return chat.send(prompt, conv_id=self.conv_id, profile=self.profile)
+        return self._home.send(prompt, conv_id=self.conv_id, profile=self.profile)
 
     def stop(self) -> None:
         """End the run that is under way; nothing happens where none is."""
-        self._remote().stop(self.conv_id)
+        self._home.stop(self.conv_id)
 
     @property
     def entities(self) -> list[Entity]:
         """The rows of the conversation, as GET /timeline gives them."""
-        return self._remote().timeline(self.conv_id)
+        return self._home.timeline(self.conv_id)
 
     @property
     def text(self) -> str:
@@ -133,17 +155,13 @@ class ChatWidget(anywidget.AnyWidget):
 
     @property
     def where(self) -> str:
-        """Where the conversation runs: `server`, for this version has no other place."""
-        return "server"
+        """Where the conversation runs: `server` or `kernel`."""
+        return self._home.where
 
     @property
     def where_reason(self) -> str:
-        """Why there, or why it can't be reached from Python, as a sentence."""
-        try:
-            health = self._remote().health()
-        except WebChatError as error:
-            return error.message
-        return f"The Jupyter server runs the webchat extension; its {health['engine']} engine answers."
+        """Why there, as a sentence."""
+        return self._home.reason
 
     def transcript(self) -> Markdown:
         """The conversation so far as static Markdown, which stays readable in a saved notebook."""
@@ -153,42 +171,71 @@ class ChatWidget(anywidget.AnyWidget):
 
         return Markdown(transcript(self.entities))  # type: ignore[no-untyped-call]
 
+    def close(self) -> None:
+        """Take the widget away; the conversation stays."""
+        if self._port is not None:
+            self._port.close()
+            self._home.remove(self)
+        super().close()
+
     def __repr__(self) -> str:
         return "ChatWidget()" if self._written is None else f"ChatWidget({self._written!r})"
 
-    def _remote(self) -> RemoteChat:
-        if self._chat is None:
-            self._chat = RemoteChat(find_server())
-        return self._chat
+    # -- Resident: what a home says to its widgets ---------------------------------------------------------
 
-    def _configure(self, chat: RemoteChat) -> None:
-        """Tell the server what this conversation's runs begin with; also that they begin with nothing."""
-        if not self._configured:
-            chat.configure(self.conv_id, self._settings)
-            self._configured = True
+    def moved(self, where: str) -> None:
+        """The conversation lives at `where` as of now: the page goes there too."""
+        if self._port is not None and where != self._where:
+            self._port.close()
+            self._where = where
+
+    def _turn_to(self, change: Any) -> None:
+        """Show another conversation."""
+        assert self._port is not None
+        self._port.close()
+        self._home.remove(self)
+        self._home = home_of(change["new"], memory=self._memory)
+        self._home.settle(self._wishes)
+        self._home.add(self)
+        self._where = self._home.where
+
+    # -- the comm ------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """`Widget.open`"""
+        super().open()
+        self._answer_anywhere()
+
+    def _receive(self, _: Any, content: Any, buffers: Any) -> None:
+        """A message of a page. It may come on any thread, while a cell runs: it is only handed on."""
+        if self._port is not None and self._where == "kernel":
+            self._port.receive(content)
+
+    def _publish(self, message: JSONObject) -> None:
+        """Say something to the pages. A comm that is gone is no fault of who speaks."""
+        try:
+            self._send({"method": "custom", "content": message})
+        except Exception as error:
+            kernel_host().log.warning("webchat: a message did not get out: %r", error)
+
+    def _send(self, msg: Any, buffers: Any = None) -> None:
+        super()._send(msg, buffers)
+        self._answer_anywhere()
+
+    def _answer_anywhere(self) -> None:
+        """Let a page's next message be handled while a cell runs.
+
+        ipykernel 7.4 notes which shell published last on a comm, and sends the page's next message there: to
+        the main one, which waits for the cell. The note is private, so what is not there is not missed.
+        """
+        getattr(self.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
 
-def _check_server_only(where: str, store: Any, engine: Any, tools: Sequence[Any]) -> None:
-    if where not in ("auto", "server", "kernel"):
-        raise ValueError("where must be 'auto', 'server' or 'kernel'.")
-    asked = {"where='kernel'": where == "kernel", "store": store is not None}
-    asked |= {"engine": engine is not None, "tools": bool(tools)}
-    for name, given in asked.items():
-        if given:
-            raise NotAllowed(
-                f"{name} needs a chat that runs in the kernel, which this version does not have yet: the "
-                "chat runs in the Jupyter server.",
-                code="not_supported",
-                field=name,
-            )
-
-
-def _notebook_conversation() -> str:
-    """The id of this notebook's own conversation; a new one where no notebook is known."""
-    path = os.environ.get("JPY_SESSION_NAME")
-    if not path:
-        return str(uuid.uuid4())
-    return f"nb-{hashlib.sha256(path.encode()).hexdigest()[:32]}"
+def _settings(**given: str | None) -> JSONObject:
+    """What was given, checked."""
+    settings = {name: value for name, value in given.items() if value is not None}
+    parse_settings(msgspec.json.encode(settings))
+    return settings
 
 
 def _css_length(height: str | int | None) -> str:

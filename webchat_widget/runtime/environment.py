@@ -39,8 +39,12 @@ class RuntimeSettings(Struct, frozen=True, kw_only=True):
     limits: Limits = field(default_factory=Limits)
 
 
-class Environment(Struct, frozen=True, kw_only=True):
-    """The adapters and settings of one host."""
+class Environment(Struct, kw_only=True):
+    """The adapters and settings of one host.
+
+    `engine`, `profiles` and `tools` may be replaced while the host lives: a run takes what is there when it
+    starts.
+    """
 
     engine: Engine
     store: TimelineStore

@@ -18,7 +18,7 @@ from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS
 from webchat_widget.timeline.store import KeyRecord, Summary
 from webchat_widget.typing import JSONObject
 
-from .conversation import Accepted
+from .conversation import Accepted, Conversation
 from .environment import Environment
 from .manager import ConversationManager
 from .pool import Connection, Reader
@@ -106,15 +106,14 @@ class ChatService:
         """Send every frame of a conversation to `reader` from now on, `ws.hello` first."""
         await self.check_reader(conv_id, profile)
         conversation = await self._manager.get(conv_id)
-        data = {
-            "protocol": PROTOCOL,
-            "convId": conv_id,
-            "profile": profile,
-            "epoch": self._epoch,
-            "version": conversation.stream.committed,
-            "serverTime": self._env.now_ms(),
-        }
-        return conversation.pool.add(reader, Control("ws.hello", conv_id, data), append=append)
+        hello = Control("ws.hello", conv_id, self._hello(conversation, profile))
+        return conversation.pool.add(reader, hello, append=append)
+
+    async def hello(self, conv_id: str, profile: str) -> JSONObject:
+        """The data of a `ws.hello`, for a page that begins to share the stream of another."""
+        self._env.profiles.get(profile)
+        await self.start()
+        return self._hello(await self._manager.get(conv_id), profile)
 
     def pong(self, conv_id: str) -> Control:
         """The answer to a reader's ping."""
@@ -195,6 +194,16 @@ class ChatService:
             _same_body(record.digest, request)
             return Reply(record.status, record.body, replayed=True)
         return await self._take(request, user)
+
+    def _hello(self, conversation: Conversation, profile: str) -> JSONObject:
+        return {
+            "protocol": PROTOCOL,
+            "convId": conversation.conv_id,
+            "profile": profile,
+            "epoch": self._epoch,
+            "version": conversation.stream.committed,
+            "serverTime": self._env.now_ms(),
+        }
 
     async def _take(self, request: ChatRequest, user: str) -> Reply:
         conv_id = request.conv_id or str(uuid.uuid4())

@@ -1,0 +1,79 @@
+"""The engine that this process's environment names, looked up anew for every turn.
+
+In a notebook people set `os.environ["OPENAI_API_KEY"]` in a cell, often after the chat is on the screen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+from webchat_widget.events import EngineEvent
+from webchat_widget.turns import Turn
+
+from .base import Engine
+from .demo import DemoEngine
+from .openai import OpenAIEngine
+
+__all__ = ["EnvironmentEngine", "names_a_model"]
+
+_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WEBCHAT_MODEL")
+
+
+def _said() -> tuple[str, ...]:
+    return tuple(os.environ.get(name, "").strip() for name in _VARIABLES)
+
+
+def names_a_model() -> bool:
+    """Whether the environment says how to reach a model: a key, or the address of a server."""
+    key, base_url, _ = _said()
+    return bool(key or base_url)
+
+
+class EnvironmentEngine:
+    """An engine for the model that OPENAI_API_KEY, OPENAI_BASE_URL and WEBCHAT_MODEL name; the demo where
+    they name none.
+
+    `demo_tools`: tools that are there for the demo alone. They are not shown to a model, some of which refuse
+    any.
+    """
+
+    def __init__(self, *, demo_tools: frozenset[str] = frozenset()) -> None:
+        self._demo_tools = demo_tools
+        self._read: tuple[str, ...] = ()
+        self._engine: Engine = DemoEngine()
+
+    @property
+    def name(self) -> str:
+        """That of the engine that would answer now."""
+        return self._current().name
+
+    @property
+    def model(self) -> str | None:
+        """The model that would answer now."""
+        return self._current().model
+
+    def stream(self, turn: Turn) -> AsyncIterator[EngineEvent]:
+        """Answer one turn; see `Engine.stream`."""
+        engine = self._current()
+        if engine.name != DemoEngine.name:
+            tools = tuple(tool for tool in turn.tools if tool.name not in self._demo_tools)
+            turn = Turn(turn.messages, tools, turn.model)
+        return engine.stream(turn)
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        await self._engine.aclose()
+
+    def _current(self) -> Engine:
+        said = _said()
+        if said != self._read:  # the engine of before lives on in the turns that it answers
+            self._read = said
+            key, base_url, model = said
+            if names_a_model():
+                self._engine = OpenAIEngine(
+                    model=model or None, base_url=base_url or None, api_key=key or None
+                )
+            else:
+                self._engine = DemoEngine()
+        return self._engine

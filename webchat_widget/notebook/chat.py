@@ -1,0 +1,170 @@
+"""A conversation as Python in a kernel uses it, wherever it runs: `Chat`, and `Run` for a sent prompt."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from webchat_widget.errors import ServerUnavailable, WebChatError
+from webchat_widget.typing import Entity, JSONObject
+
+__all__ = ["Changes", "Chat", "Run"]
+
+_PATIENCE_SECONDS = 30.0
+"""How long a wait goes on while the host can't be reached: a restart takes less."""
+_FASTEST_POLL, _SLOWEST_POLL = 0.05, 0.5
+_ENDED = frozenset({"finished", "stopped", "failed"})
+
+
+class Changes(Struct, frozen=True):
+    """Rows that changed, the version up to which that is all, and the host's epoch."""
+
+    entities: list[Entity]
+    version: int
+    epoch: str
+
+
+class Chat(ABC):
+    """A host's operations as calls that block; each raises WebChatError for what the host refuses."""
+
+    @abstractmethod
+    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+        """Hand in a prompt; the answer of POST /chat, when the prompt is on disk."""
+
+    @abstractmethod
+    def stop(self, conv_id: str, run_id: str | None = None) -> None:
+        """End the run that is under way, or that of the id."""
+
+    @abstractmethod
+    def changes(self, conv_id: str, since: int = 0) -> Changes:
+        """The rows that changed after version `since`."""
+
+    @abstractmethod
+    def health(self) -> JSONObject:
+        """What the host says about itself."""
+
+    @abstractmethod
+    def configure(self, conv_id: str, settings: JSONObject) -> None:
+        """What later runs of the conversation begin with."""
+
+    def send(self, prompt: str, *, conv_id: str, profile: str = "default") -> Run:
+        """Send a prompt; done when it is on disk."""
+        reply = self.post(prompt, conv_id=conv_id, profile=profile)
+        return Run(self, conv_id, reply["run_id"], reply["status"])
+
+    def timeline(self, conv_id: str) -> list[Entity]:
+        """The rows of a conversation."""
+        return self.changes(conv_id).entities
+
+
+class Run:
+    """A prompt that was sent. `status`: queued, started, finished, stopped or failed."""
+
+    def __init__(self, chat: Chat, conv_id: str, run_id: str, status: str) -> None:
+        self._chat = chat
+        self._conv_id = conv_id
+        self._rows: dict[str, Entity] = {}
+        self._status = status
+        self._version = 0
+        self._epoch = ""
+        self.run_id = run_id
+
+    def __repr__(self) -> str:
+        return f"<run {self._status}>"
+
+    @property
+    def status(self) -> str:
+        """How it stands now."""
+        self._refresh()
+        return self._status
+
+    @property
+    def text(self) -> str:
+        """The answer so far: the last text that the model wrote in this run."""
+        self._refresh()
+        texts = [row for id, row in self._rows.items() if id.startswith(f"{self.run_id}:text:")]
+        return str(max(texts, key=lambda row: row["createdSeq"])["props"]["content"]) if texts else ""
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, as a sentence; None where it did not."""
+        self._refresh()
+        said = self._rows.get(f"{self.run_id}:error")
+        run = self._rows.get(self.run_id)
+        if said is not None:
+            return str(said["props"]["message"])
+        return run["props"].get("error") if run else None
+
+    def stop(self) -> None:
+        """End it, or take it out of the queue."""
+        self._chat.stop(self._conv_id, self.run_id)
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait for the end, at most `timeout` seconds, and return the run. A failed run does not raise.
+
+        Raises TimeoutError, which leaves it running, and ServerUnavailable.
+        """
+        for pause in self._polls(timeout):
+            time.sleep(pause)
+        return self
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Run:
+        polls = self._polls(None)
+        while True:
+            pause = await asyncio.to_thread(next, polls, None)
+            if pause is None:
+                return self
+            await asyncio.sleep(pause)
+
+    def _polls(self, timeout: float | None) -> Iterator[float]:
+        """Ask until the run has ended; between two questions, yield how long to pause."""
+        began = heard = time.monotonic()
+        pause = _FASTEST_POLL
+        while True:
+            try:
+                self._refresh()
+                heard = time.monotonic()
+            except WebChatError as error:
+                if error.status < 500 or error.code == "run_lost":
+                    raise
+                if time.monotonic() - heard > _PATIENCE_SECONDS:
+                    raise
+            if self._status in _ENDED:
+                return
+            left = None if timeout is None else timeout - (time.monotonic() - began)
+            if left is not None and left <= 0:
+                raise TimeoutError(f"The run has not ended within {timeout:g} s; it goes on.")
+            yield pause if left is None else min(pause, left)
+            pause = min(pause * 1.3, _SLOWEST_POLL)
+
+    def _refresh(self) -> None:
+        """Take in what changed. Two of these may be under way at once, so an older answer changes nothing."""
+        if self._status in _ENDED:
+            return
+        changes = self._chat.changes(self._conv_id, self._version)
+        if changes.epoch != self._epoch:  # the host was started again: only a look at everything tells
+            if self._version:
+                changes = self._chat.changes(self._conv_id)
+            if not any(row["id"] == self.run_id for row in changes.entities):
+                raise ServerUnavailable(
+                    "The server does not know this run any more: its conversations were not kept.",
+                    code="run_lost",
+                )
+            self._epoch = changes.epoch
+        for row in changes.entities:
+            if row["id"] != self.run_id and not row["id"].startswith(f"{self.run_id}:"):
+                continue
+            held = self._rows.get(row["id"])
+            if held is None or row["version"] > held["version"]:
+                self._rows[row["id"]] = row
+        self._version = max(self._version, changes.version)
+        if self._status not in _ENDED and self.run_id in self._rows:
+            self._status = str(self._rows[self.run_id]["props"]["status"])

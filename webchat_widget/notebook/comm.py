@@ -1,0 +1,335 @@
+"""A widget's comm as a transport: `{op, rid, body}` in, replies and frames out (docs/contract.md, 5).
+
+A comm is heard by every page that shows the widget, so a widget has one stream, which all of them share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from webchat_widget.errors import BadRequest, NotFound, WebChatError
+from webchat_widget.requests import (
+    check_conv_id,
+    decode_json,
+    parse_chat,
+    parse_stop,
+    parse_timeline_query,
+)
+from webchat_widget.runtime.pool import Connection
+from webchat_widget.runtime.service import ChatService
+from webchat_widget.typing import JSONObject
+
+from .host import KernelHost
+from .hosted import Hosted
+
+__all__ = ["Port"]
+
+_FRAMES_SECONDS = 1 / 30
+_PIECE = 256_000
+"""Characters of one message. A Jupyter server drops what is over 3 MB in 3 s (`iopub_data_rate_limit`)."""
+_BYTES_PER_SECOND = 700_000
+_SMALL = 20_000
+"""Characters that thirty times a second are no matter."""
+_FULL = 100
+"""Frames that may wait here. More wait in the conversation's pool, which merges them."""
+_FORGET_SECONDS = 120.0
+_SWEEP_SECONDS = 30.0
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.decode
+
+
+class _Reply(msgspec.Struct):
+    """The answer to one op."""
+
+    body: Any
+    status: int = 200
+    headers: dict[str, str] = {}
+
+
+class Outlet:
+    """What goes out on one comm, in order: frames gathered to at most 30 messages a second, all of it paced.
+
+    `send` must not raise.
+    """
+
+    def __init__(self, send: Callable[[JSONObject], None]) -> None:
+        self._send = send
+        self._waiting: deque[JSONObject] = deque()
+        self._frames = 0
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, message: JSONObject) -> None:
+        """Queue a message."""
+        self._waiting.append(message)
+        if self._task is None:
+            self._task = asyncio.create_task(self._drain(), name="webchat-outlet")
+
+    async def frame(self, frame: JSONObject) -> None:
+        """Queue a frame, when there is room; it goes with those that wait already."""
+        while self._frames >= _FULL:
+            self._room.clear()
+            await self._room.wait()
+        self._frames += 1
+        last = self._waiting[-1] if self._waiting else None
+        if last is not None and "frames" in last:
+            last["frames"].append(frame)
+        else:
+            self.put({"frames": [frame]})
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # whatever else this step of the loop has to say goes along
+            message = self._waiting.popleft()
+            frames = len(message.get("frames", ()))
+            size = await self._put_out(message)
+            self._frames -= frames
+            self._room.set()
+            await asyncio.sleep(
+                max(_FRAMES_SECONDS if frames else 0.0, size / _BYTES_PER_SECOND if size > _SMALL else 0.0)
+            )
+        self._task = None
+
+    async def _put_out(self, message: JSONObject) -> int:
+        text = _encode(message).decode()
+        if len(text) <= _PIECE:
+            self._send(message)
+            return len(text)
+        parts = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+        name = uuid.uuid4().hex
+        for index, part in enumerate(parts):
+            self._send({"piece": {"of": name, "index": index, "count": len(parts)}, "text": part})
+            await asyncio.sleep(len(part) / _BYTES_PER_SECOND)
+        return 0
+
+
+class Port:
+    """One widget's end of its comm. `hosted` gives the conversation that it shows now; `send` publishes.
+
+    `receive` may be called on any thread and only enqueues; all else happens on the host's loop.
+    """
+
+    def __init__(
+        self, host: KernelHost, hosted: Callable[[], Hosted], send: Callable[[JSONObject], None]
+    ) -> None:
+        self._host = host
+        self._hosted = hosted
+        self._outlet = Outlet(send)
+        self._streams: dict[str, float] = {}
+        """When each page that opened the stream was heard last."""
+        self._heard = 0.0
+        self._used = False
+        self._connection: Connection | None = None
+        self._n = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._joining = asyncio.Lock()
+        self._ops: dict[str, Callable[[str, JSONObject], Awaitable[_Reply]]] = {
+            "health": self._health,
+            "open": self._open,
+            "close": self._close_stream,
+            "ping": self._ping,
+            "timeline": self._timeline,
+            "chat": self._chat,
+            "stop": self._stop,
+            "math": self._math,
+        }
+
+    def receive(self, content: Any) -> None:
+        """A message of a page, whatever it is."""
+        self._used = True
+        self._host.post(self._take, content)
+
+    def close(self) -> None:
+        """The widget leaves the kernel as its host, or the kernel."""
+        if self._used:
+            self._host.post(self._leave)
+
+    # -- Reader: where the conversation's pool sends to --------------------------------------------------
+
+    async def send(self, frame: str) -> None:
+        """`Reader.send`"""
+        decoded: JSONObject = _decode(frame)
+        if decoded["event"]["type"] != "ws.hello":  # each page gets its own, as the answer to `open`
+            await self._outlet.frame(decoded)
+            self._n = decoded["n"]
+
+    def end(self, code: int) -> None:
+        """The pool has closed the stream: pages that still want it open it again."""
+        self._connection = None
+        self._streams.clear()
+        self._outlet.put({"closed": code})
+
+    # -- ops -----------------------------------------------------------------------------------------------
+
+    def _take(self, content: Any) -> None:
+        if not isinstance(content, dict) or not isinstance(rid := content.get("rid"), str) or len(rid) > 100:
+            return  # nobody to answer
+        task = asyncio.create_task(self._answer(rid, content), name="webchat-op")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, rid: str, content: JSONObject) -> None:
+        try:
+            reply = await self._do(rid, content)
+        except WebChatError as error:
+            reply = _refusal(error.status, error)
+        except Exception:
+            self._host.log.exception("webchat: %s failed", content.get("op"))
+            reply = _refusal(500, None)
+        self._outlet.put({"rid": rid, "status": reply.status, "headers": reply.headers, "body": reply.body})
+
+    async def _do(self, rid: str, content: JSONObject) -> _Reply:
+        op = self._ops.get(str(content.get("op")))
+        if op is None:
+            raise NotFound(f"There is no operation {str(content.get('op'))[:60]!r}.", code="unknown_op")
+        return await op(rid, _checked(content.get("body")))
+
+    async def _health(self, rid: str, body: JSONObject) -> _Reply:
+        return _Reply((await self._service()).health())
+
+    async def _open(self, rid: str, body: JSONObject) -> _Reply:
+        conv_id = self._own(body)
+        profile = str(body.get("profile") or "default")
+        service = await self._service()
+        async with self._joining:
+            if self._connection is None:
+                self._n = 1  # the pool's own hello
+                self._connection = await service.join(conv_id, profile, _Reader(self), append=True)
+        self._streams[rid] = self._now()
+        hello = await service.hello(conv_id, profile)
+        return _Reply({"n": self._n, "hello": hello})
+
+    async def _close_stream(self, rid: str, body: JSONObject) -> _Reply:
+        self._streams.pop(str(body.get("stream")), None)
+        self._hush()
+        return _Reply({})
+
+    async def _ping(self, rid: str, body: JSONObject) -> _Reply:
+        stream = str(body.get("stream"))
+        if stream not in self._streams:
+            return _Reply({"message": "The stream is not open.", "reason": "Gone", "code": "gone"}, 410)
+        self._streams[stream] = self._now()
+        service = await self._service()
+        return _Reply(service.pong(self._hosted().conv_id).event["data"])
+
+    async def _timeline(self, rid: str, body: JSONObject) -> _Reply:
+        self._own(body)
+        names = ("conv_id", "since_version", "limit", "before")
+        query = parse_timeline_query(*(None if body.get(n) is None else str(body[n]) for n in names))
+        page, epoch = await (await self._service()).timeline(query)
+        headers = {
+            "X-Timeline-Version": str(page.version),
+            "X-Timeline-Epoch": epoch,
+            "X-Timeline-More": "true" if page.more else "false",
+        }
+        return _Reply(page.entities, headers=headers)
+
+    async def _chat(self, rid: str, body: JSONObject) -> _Reply:
+        self._own(body)
+        profile = str(body.pop("profile", None) or "default")
+        reply = await (await self._service()).chat(parse_chat(_encode(body), profile=profile))
+        return _Reply(reply.body, reply.status, {"Idempotency-Replayed": "true"} if reply.replayed else {})
+
+    async def _stop(self, rid: str, body: JSONObject) -> _Reply:
+        conv_id = self._own(body)
+        await (await self._service()).stop(conv_id, parse_stop(_encode(body)))
+        return _Reply({"status": "stopped", "conv_id": conv_id})
+
+    async def _math(self, rid: str, body: JSONObject) -> _Reply:
+        return _Reply(_typesetter())
+
+    # -- parts -----------------------------------------------------------------------------------------------
+
+    async def _service(self) -> ChatService:
+        return await self._hosted().ready()
+
+    def _own(self, body: JSONObject) -> str:
+        """The conversation that is asked about: a page asks its widget about no other."""
+        conv_id = check_conv_id(body.get("conv_id"))
+        if conv_id != self._hosted().conv_id:
+            raise NotFound("This widget shows another conversation now.", code="other_conversation")
+        return conv_id
+
+    def _now(self) -> float:
+        self._heard = asyncio.get_running_loop().time()
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+        return self._heard
+
+    def _sweep(self) -> None:
+        """Forget the pages that are silent while others are heard.
+
+        Not those that are silent for a while: a kernel may hear nobody at all for as long as a cell runs.
+        """
+        self._sweeper = None
+        oldest = self._heard - _FORGET_SECONDS
+        self._streams = {stream: heard for stream, heard in self._streams.items() if heard >= oldest}
+        self._hush()
+
+    def _hush(self) -> None:
+        """Nobody listens any more: stop sending."""
+        if not self._streams and self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close(1000, "nobody listens")
+
+    def _leave(self) -> None:
+        self._streams.clear()
+        self._hush()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+
+class _Reader:
+    """What the pool knows of a port; it outlives its closing by nothing."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._open = True
+
+    async def send(self, frame: str) -> None:
+        """Hand a frame on."""
+        await self._port.send(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        """Tell the pages, where it was not the port itself that hung up."""
+        opened, self._open = self._open, False
+        if opened and code != 1000:
+            self._port.end(code)
+
+
+def _checked(body: Any) -> JSONObject:
+    """The body by the same rules as one over HTTP."""
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.", code="bad_json")
+    try:
+        return decode_json(_encode(body))
+    except (TypeError, ValueError, RecursionError):
+        raise BadRequest("The body is no JSON.", code="bad_json") from None
+
+
+def _refusal(status: int, error: WebChatError | None) -> _Reply:
+    reason = HTTPStatus(status).phrase
+    if error is None:
+        message = "Something went wrong inside the chat; the log of Jupyter says what."
+        return _Reply({"message": message, "reason": reason, "code": "internal_error"}, status)
+    body = {"message": error.message, "reason": reason, "code": error.code}
+    if error.field:
+        body["field"] = error.field
+    return _Reply(body, status)
+
+
+@cache
+def _typesetter() -> str:
+    return (files("webchat_widget") / "static" / "math.js").read_text(encoding="utf-8")

@@ -1,0 +1,162 @@
+"""Where one conversation lives at present, for all widgets of this kernel that show it."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from functools import cache
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from webchat_widget.errors import NotFound, ServerUnavailable, WebChatError
+from webchat_widget.typing import JSONObject
+
+from .chat import Changes, Chat
+from .host import KernelHost, kernel_host
+from .hosted import Equipment, Hosted
+from .local import LocalChat
+from .place import Place
+
+__all__ = ["Home", "Resident", "Wishes", "home_of"]
+
+
+class Resident(Protocol):
+    """A widget that shows the conversation of a home."""
+
+    def moved(self, where: str) -> None:
+        """The conversation lives at `where` as of now."""
+        ...
+
+
+class Wishes(Struct, frozen=True):
+    """What a widget was made with: a place, what runs begin with, and what a kernel answers with."""
+
+    place: Place
+    settings: JSONObject
+    equipment: Equipment
+
+
+class Home(Chat):
+    """One conversation's present place, on the server or in this kernel: a chat that outlives its moves.
+
+    A conversation has one holder at a time. The widget that was made last decides, and the others follow.
+    """
+
+    def __init__(self, conv_id: str, host: KernelHost, *, memory: bool = False) -> None:
+        self.conv_id = conv_id
+        self._memory = memory
+        self._host = host
+        self._hosted = Hosted(conv_id, None if memory else host.folder, host.log)
+        host.register(self._hosted.close)
+        self._place = Place("nowhere", "No widget has shown this conversation yet.")
+        self._owed: JSONObject | None = None
+        """Settings that the server could not be told so far."""
+        self._residents: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    @property
+    def where(self) -> str:
+        """`server` or `kernel`"""
+        return self._place.where
+
+    @property
+    def reason(self) -> str:
+        """Why there, as a sentence."""
+        return self._place.reason
+
+    @property
+    def hosted(self) -> Hosted:
+        """The conversation in this kernel. Raises NotFound while it lives on the server."""
+        if self.where != "kernel":
+            raise NotFound("This chat runs on the Jupyter server now.", code="moved")
+        return self._hosted
+
+    def add(self, resident: Resident) -> None:
+        """A widget shows this conversation from now on, and is told of its moves."""
+        self._residents.add(resident)
+
+    def remove(self, resident: Resident) -> None:
+        """A widget does not show it any more."""
+        self._residents.discard(resident)
+
+    # -- moving ------------------------------------------------------------------------------------------
+
+    def settle(self, wishes: Wishes) -> WebChatError | None:
+        """Live as a widget wishes from now on. Where that is another place, what runs ends as interrupted,
+        and the rows come along.
+
+        A host that can't be reached, or gets no hold of the conversation, is no reason to raise: the error is
+        returned, and each later call, and the page, meets it again. Settings that the server refuses raise.
+        """
+        before, self._place = self._place.where, wishes.place
+        if wishes.place.where == "kernel":
+            failed = self._move_in(wishes, before)
+        else:
+            if before == "kernel":
+                self._host.call(self._hosted.close())
+            self._owed = wishes.settings
+            failed = self._tell_server()
+        for resident in tuple(self._residents):
+            resident.moved(self.where)
+        return failed
+
+    def _move_in(self, wishes: Wishes, before: str) -> WebChatError | None:
+        server = wishes.place.server
+        if server is not None and before != "kernel" and not self._memory:
+            with contextlib.suppress(WebChatError):  # then the kernel's own file is all there is
+                server.hand_over(self.conv_id)
+        self._host.post(self._hosted.equip, wishes.equipment, wishes.settings)
+        try:
+            self._host.call(self._hosted.ready())
+        except WebChatError as error:
+            return error
+        return None
+
+    def _tell_server(self) -> WebChatError | None:
+        if self._owed is not None:
+            try:
+                self._now.configure(self.conv_id, self._owed)
+            except WebChatError as error:
+                if error.status < 500 and error.status != 409:
+                    raise
+                return error
+            self._owed = None
+        return None
+
+    # -- Chat --------------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> Chat:
+        if self.where == "kernel":
+            return LocalChat(self._host, self._hosted)
+        if self._place.server is None:
+            raise ServerUnavailable(self.reason, code="no_credential")
+        return self._place.server
+
+    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+        """Hand in a prompt; done when it is on disk."""
+        if (error := self._tell_server()) is not None:
+            raise error
+        return self._now.post(prompt, conv_id=conv_id, profile=profile)
+
+    def stop(self, conv_id: str, run_id: str | None = None) -> None:
+        """End the run that is under way, or that of the id."""
+        self._now.stop(conv_id, run_id)
+
+    def changes(self, conv_id: str, since: int = 0) -> Changes:
+        """The rows that changed after version `since`."""
+        return self._now.changes(conv_id, since)
+
+    def health(self) -> JSONObject:
+        """What the present host says about itself."""
+        return self._now.health()
+
+    def configure(self, conv_id: str, settings: JSONObject) -> None:
+        """What later runs of the conversation begin with."""
+        self._now.configure(conv_id, settings)
+
+
+@cache
+def home_of(conv_id: str, *, memory: bool = False) -> Home:
+    """The one home that a conversation has in this process."""
+    return Home(conv_id, kernel_host(), memory=memory)

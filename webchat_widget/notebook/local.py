@@ -1,0 +1,71 @@
+"""Python in a kernel as a client of the chat that this kernel hosts: no wire in between, the same checks."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from webchat_widget.errors import BadRequest
+from webchat_widget.requests import TimelineQuery, parse_chat, parse_settings
+from webchat_widget.runtime.service import ChatService
+from webchat_widget.typing import JSONObject
+
+from .chat import Changes, Chat
+from .host import KernelHost
+from .hosted import Hosted
+
+__all__ = ["LocalChat"]
+
+_T = TypeVar("_T")
+
+
+class LocalChat(Chat):
+    """One hosted conversation. Raises WebChatError; ConversationHeld and StoreUnavailable from every call."""
+
+    def __init__(self, host: KernelHost, hosted: Hosted) -> None:
+        self._host = host
+        self._hosted = hosted
+
+    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+        """Hand in a prompt; done when it is on disk."""
+        body = {"prompt": prompt, "conv_id": conv_id, "idempotency_key": str(uuid.uuid4())}
+        request = parse_chat(_encoded(body), profile=profile)
+        return self._ask(lambda service: service.chat(request)).body
+
+    def stop(self, conv_id: str, run_id: str | None = None) -> None:
+        """End the run that is under way, or that of the id."""
+        self._ask(lambda service: service.stop(conv_id, run_id))
+
+    def changes(self, conv_id: str, since: int = 0) -> Changes:
+        """The rows that changed after version `since`."""
+        page, epoch = self._ask(lambda service: service.timeline(TimelineQuery(conv_id, since=since)))
+        return Changes(page.entities, page.version, epoch)
+
+    def health(self) -> JSONObject:
+        """What this kernel's chat says about itself."""
+
+        async def health(service: ChatService) -> JSONObject:
+            return service.health()
+
+        return self._ask(health)
+
+    def configure(self, conv_id: str, settings: JSONObject) -> None:
+        """What later runs of the conversation begin with."""
+        chosen = parse_settings(_encoded(settings))
+        self._ask(lambda service: service.configure(conv_id, chosen))
+
+    def _ask(self, question: Callable[[ChatService], Awaitable[_T]]) -> _T:
+        async def ask() -> _T:
+            return await question(await self._hosted.ready())
+
+        return self._host.call(ask())
+
+
+def _encoded(body: JSONObject) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        raise BadRequest("The text holds a lone surrogate, which is no character.", code="bad_json") from None
