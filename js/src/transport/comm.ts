@@ -92,12 +92,12 @@ function openStream(line: Line, convId: string, profile: string, events: Channel
     timer = setTimeout(() => void ping(), ms);
   };
   const ping = async () => {
-    pingAfter(PING_MS);
+    pingAfter(asking ? TAIL_MS : PING_MS);
     if (asking) return;
     asking = true;
     try {
       const body = { stream: rid };
-      const reply = await line.ask({ op: "ping", body, timeoutMs: PING_MS, quiet: true });
+      const reply = await line.ask({ op: "ping", body, timeoutMs: LOST_MS, quiet: true });
       if (done) return;
       if (reply.status === 410) {
         leave();

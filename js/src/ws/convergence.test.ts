@@ -3,8 +3,11 @@ import fc from "fast-check";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { standardRegistry } from "../sem/handlers";
 import { FakeHost, failure } from "../testing/fakeHost";
+import { FakeKernel } from "../testing/fakeKernel";
 import { isTerminal } from "../timeline/entities";
 import { TimelineStore } from "../timeline/store";
+import { commTransport } from "../transport/comm";
+import type { Transport } from "../transport/transport";
 import { WsManager } from "./wsManager";
 
 /** A step of a schedule: the host says something, the network misbehaves, or time passes. */
@@ -19,6 +22,14 @@ type Step =
   | { do: "fail" }
   | { do: "slow"; ms: number }
   | { do: "wait"; ms: number };
+/** What only a comm can do: a kernel that is busy, messages that the server drops, streams that are forgotten. */
+type CommStep =
+  | { do: "busy"; ms: number }
+  | { do: "drop"; what: "replies" | "frames" | "all"; count: number }
+  | { do: "pieces"; length: number }
+  | { do: "twice" }
+  | { do: "batch"; ms: number }
+  | { do: "forget" };
 type Fault = "none" | "lose" | "twice";
 
 const fault = fc.oneof(
@@ -78,6 +89,19 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
+const commStep: fc.Arbitrary<CommStep> = fc.oneof(
+  fc.record({ do: fc.constant("busy" as const), ms: fc.constantFrom(10, 2_000, 20_000) }),
+  fc.record({
+    do: fc.constant("drop" as const),
+    what: fc.constantFrom("replies" as const, "frames" as const, "all" as const),
+    count: fc.integer({ min: 1, max: 4 }),
+  }),
+  fc.record({ do: fc.constant("pieces" as const), length: fc.constantFrom(40, 300, 100_000) }),
+  fc.record({ do: fc.constant("twice" as const) }),
+  fc.record({ do: fc.constant("batch" as const), ms: fc.constantFrom(0, 33) }),
+  fc.record({ do: fc.constant("forget" as const) }),
+);
+
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
@@ -119,11 +143,56 @@ function play<Kind extends Step["do"]>(host: FakeHost, step: Extract<Step, { do:
   players[step.do as Kind](host, step);
 }
 
-async function session(steps: Step[]): Promise<void> {
-  const host = new FakeHost();
+const commPlayers: {
+  [Kind in CommStep["do"]]: (kernel: FakeKernel, step: Extract<CommStep, { do: Kind }>) => void;
+} = {
+  busy(kernel, { ms }) {
+    kernel.deaf = true;
+    setTimeout(() => {
+      kernel.deaf = false;
+    }, ms);
+  },
+  drop(kernel, { what, count }) {
+    let left = count;
+    kernel.lose = (message) => {
+      const hit = what === "all" || (what === "frames") === "frames" in message;
+      return hit && left-- > 0;
+    };
+  },
+  pieces(kernel, { length }) {
+    kernel.pieceLength = length;
+  },
+  twice(kernel) {
+    kernel.twice = !kernel.twice;
+  },
+  batch(kernel, { ms }) {
+    kernel.batchMs = ms;
+  },
+  forget: (kernel) => kernel.forget(),
+};
+
+function disturb<Kind extends CommStep["do"]>(
+  kernel: FakeKernel,
+  step: Extract<CommStep, { do: Kind }>,
+): void {
+  commPlayers[step.do as Kind](kernel, step);
+}
+
+function isCommStep(step: Step | CommStep): step is CommStep {
+  return step.do in commPlayers;
+}
+
+/** Plays the steps to a page that reads `host` over `transport`; `calm` ends what disturbs. */
+async function session<S extends { do: string; ms?: number }>(
+  host: FakeHost,
+  transport: Transport,
+  steps: S[],
+  act: (step: S) => void,
+  calm: () => void,
+): Promise<void> {
   const store = new TimelineStore(() => {});
   const manager = new WsManager({
-    transport: host,
+    transport,
     convId: "c",
     profile: "default",
     store,
@@ -140,27 +209,52 @@ async function session(steps: Step[]): Promise<void> {
       seen.set(key, { text, ended });
     }
   };
+  const unwatch = transport.watch({ back: () => manager.retryNow(), slow: () => {} });
   manager.start();
   try {
-    for (const each of steps) {
-      play(host, each);
-      if (each.do === "wait") await vi.advanceTimersByTimeAsync(each.ms);
+    for (const step of steps) {
+      act(step);
+      if (step.do === "wait") await vi.advanceTimersByTimeAsync(step.ms ?? 0);
       neverBack();
     }
     host.delayMs = 0;
     host.failTimeline = [];
-    host.emit("log", "end", { message: "the last frame shows a hole before it" });
-    await vi.advanceTimersByTimeAsync(60_000);
+    calm();
+    await vi.advanceTimersByTimeAsync(120_000); // an answer to a ping may be lost, and the next one tells
     expect(manager.status.value.phase).toBe("live");
     expect(store.snapshot()).toEqual(host.store.snapshot());
     store.flush();
     expect(store.order.value.map((row) => row.entity.value)).toEqual(host.store.snapshot());
   } finally {
     manager.stop();
+    unwatch();
+    vi.clearAllTimers();
   }
 }
 
+const numRuns = Number(process.env.WEBCHAT_SCHEDULES ?? 400);
+
 it("ends equal to a fresh hydrate whatever is lost, doubled, cut, slow or restarted, and never goes back", async () => {
-  const numRuns = Number(process.env.WEBCHAT_SCHEDULES ?? 400);
-  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 60 }), session), { numRuns });
+  const run = (steps: Step[]) => {
+    const host = new FakeHost();
+    // the last frame shows a hole before it
+    const calm = () => host.emit("log", "end", { message: "x" });
+    return session(host, host, steps, (each) => play(host, each), calm);
+  };
+  await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 60 }), run), { numRuns });
+}, 600_000);
+
+it("and over a comm, where answers are lost too, and last frames without a trace", async () => {
+  const either = fc.oneof({ weight: 5, arbitrary: step }, { weight: 1, arbitrary: commStep });
+  const run = (steps: (Step | CommStep)[]) => {
+    const kernel = new FakeKernel();
+    const { host } = kernel;
+    const act = (each: Step | CommStep) => (isCommStep(each) ? disturb(kernel, each) : play(host, each));
+    const calm = () => {
+      kernel.deaf = false;
+      kernel.lose = () => false;
+    };
+    return session(host, commTransport(kernel), steps, act, calm);
+  };
+  await fc.assert(fc.asyncProperty(fc.array(either, { minLength: 1, maxLength: 60 }), run), { numRuns });
 }, 600_000);
