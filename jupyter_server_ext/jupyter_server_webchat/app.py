@@ -22,8 +22,9 @@ from webchat_widget.profiles import Profile, Profiles
 from webchat_widget.runtime.environment import Environment, RuntimeSettings
 from webchat_widget.runtime.pool import PoolSettings
 from webchat_widget.runtime.service import ChatService
+from webchat_widget.timeline.files import FOLDER
 from webchat_widget.timeline.memory import MemoryStore
-from webchat_widget.timeline.sqlite import SQLiteStore
+from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import TimelineStore
 from webchat_widget.tools.calculate import calculate
 from webchat_widget.tools.loop import Limits
@@ -200,9 +201,9 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
 
     def _store(self) -> TimelineStore:
         if self.timeline_db == ":memory:":
-            return MemoryStore()
+            return MemoryStore()  # it takes nothing in: that would be lost with the process
         self.log.info("webchat: conversations are kept in %s", self.timeline_db)
-        return SQLiteStore(self.timeline_db)
+        return AdoptingStore(self.timeline_db, Path(jupyter_data_dir(), *FOLDER))
 
     def _advise(self) -> None:
         for package, wanted in _ADVISED.items():

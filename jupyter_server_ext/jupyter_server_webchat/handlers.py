@@ -71,6 +71,19 @@ class StopHandler(BodyHandler):
         self.answer({"status": "stopped", "conv_id": conv_id})
 
 
+class HandoverHandler(BodyHandler):
+    """POST /conversations/{conv_id}/handover"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:handover")
+    async def post(self, conv_id: str) -> None:
+        """Leave a conversation to a kernel."""
+        check_conv_id(conv_id)
+        self.body()  # nothing is asked for in it, but its limits hold
+        known = await self.service.hand_over(conv_id)
+        self.answer({"status": "handed_over" if known else "unknown", "conv_id": conv_id})
+
+
 class SettingsHandler(BodyHandler):
     """PUT /conversations/{conv_id}/settings"""
 
@@ -161,4 +174,5 @@ ROUTES: list[tuple[Any, ...]] = [
     (r"webchat/conversations", ConversationsHandler),
     (rf"webchat/conversations/{_ID}/stop", StopHandler),
     (rf"webchat/conversations/{_ID}/settings", SettingsHandler),
+    (rf"webchat/conversations/{_ID}/handover", HandoverHandler),
 ]

@@ -23,6 +23,7 @@ GOOD: dict[tuple[str, str], tuple[str, dict[str, object] | None]] = {
     (r"webchat/conversations", "GET"): ("webchat/conversations", None),
     (r"webchat/conversations/([^/]+)/stop", "POST"): ("webchat/conversations/access/stop", {}),
     (r"webchat/conversations/([^/]+)/settings", "PUT"): ("webchat/conversations/access/settings", {}),
+    (r"webchat/conversations/([^/]+)/handover", "POST"): ("webchat/conversations/access-3/handover", {}),
 }
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CASES = [pytest.param(verb, *good, id=f"{verb} {pattern}") for (pattern, verb), good in GOOD.items()]

@@ -190,7 +190,7 @@ class Conversation:
         self._queue.extend(waiting)
         self._start_next()
 
-    async def close(self) -> None:
+    async def close(self, reason: str = "the server is restarting") -> None:
         """End the run as interrupted, store everything, close the readers. Queued prompts stay stored."""
         self._closing = True
         if self._running is not None:
@@ -200,7 +200,7 @@ class Conversation:
             await self.stream.flush()
         finally:
             self.stream.close()
-            self.pool.close(RESTARTING, "the server is restarting")
+            self.pool.close(RESTARTING, reason)
 
     async def abandon(self) -> None:
         """Let go of it as if it had not been opened; what the store holds stands."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from webchat_widget.errors import ShuttingDown, WebChatError
 
@@ -18,6 +19,7 @@ class ConversationManager:
     def __init__(self, env: Environment) -> None:
         self._env = env
         self._opening: dict[str, asyncio.Task[Conversation]] = {}
+        self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._live: dict[str, Conversation] = {}
         self._evictions: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -36,7 +38,9 @@ class ConversationManager:
         return self._live.get(conv_id)
 
     async def get(self, conv_id: str) -> Conversation:
-        """The conversation, loaded or new. Raises StoreUnavailable."""
+        """The conversation, loaded or new. Raises StoreUnavailable and ConversationHeld."""
+        while (leaving := self._leaving.get(conv_id)) is not None:
+            await asyncio.wait([leaving])
         if (live := self._live.get(conv_id)) is not None:
             self._keep(live)
             return live
@@ -45,13 +49,27 @@ class ConversationManager:
             opening = asyncio.create_task(self._open(conv_id), name=f"webchat-open-{conv_id}")
             self._opening[conv_id] = opening
             opening.add_done_callback(lambda _: self._opening.pop(conv_id, None))
-        return await asyncio.shield(opening)
+        conversation = await asyncio.shield(opening)
+        # It may have begun to leave before our turn came.
+        return conversation if conv_id not in self._leaving else await self.get(conv_id)
+
+    async def leave(self, conv_id: str, give: Callable[[str], Awaitable[bool]]) -> bool:
+        """Close a conversation, then `give` it away; who asks for it meanwhile waits for the outcome.
+
+        Raises what `give` raises, and StoreUnavailable.
+        """
+        leaving = self._leaving.get(conv_id)
+        if leaving is None:
+            leaving = asyncio.create_task(self._leave(conv_id, give), name=f"webchat-leave-{conv_id}")
+            self._leaving[conv_id] = leaving
+            leaving.add_done_callback(lambda _: self._leaving.pop(conv_id, None))
+        return await asyncio.shield(leaving)
 
     async def close(self) -> None:
-        """Close all conversations, and those that are about to open."""
+        """Close all conversations, and those that are about to open or to leave."""
         self._closing = True
-        if self._opening:
-            await asyncio.wait(list(self._opening.values()))
+        if changing := [*self._opening.values(), *self._leaving.values()]:
+            await asyncio.wait(changing)
         for timer in self._evictions.values():
             timer.cancel()
         self._evictions.clear()
@@ -73,6 +91,21 @@ class ConversationManager:
             raise
         self._live[conv_id] = conversation
         return conversation
+
+    async def _leave(self, conv_id: str, give: Callable[[str], Awaitable[bool]]) -> bool:
+        self._check_open()
+        if (opening := self._opening.get(conv_id)) is not None:
+            await asyncio.wait([opening])
+        conversation = self._live.get(conv_id)
+        if conversation is not None:
+            await conversation.stream.flush()  # where the disk refuses, it stays and nothing has happened
+            try:
+                await conversation.close("the conversation has moved")
+            finally:
+                self._live.pop(conv_id, None)
+                if (timer := self._evictions.pop(conv_id, None)) is not None:
+                    timer.cancel()
+        return await give(conv_id)
 
     def _check_open(self) -> None:
         if self._closing:

@@ -9,13 +9,20 @@ from typing import Any
 
 from msgspec import Struct
 
-from webchat_widget.errors import KeyReused, QueueFull, ShuttingDown, StoreUnavailable
+from webchat_widget.errors import (
+    ConversationHeld,
+    KeyReused,
+    NotAllowed,
+    QueueFull,
+    ShuttingDown,
+    StoreUnavailable,
+)
 from webchat_widget.requests import ChatRequest, Overrides, TimelineQuery
 from webchat_widget.sem.frames import PROTOCOL, Control
 from webchat_widget.timeline.entities import entity
 from webchat_widget.timeline.pages import Page, page
 from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS
-from webchat_widget.timeline.store import KeyRecord, Summary
+from webchat_widget.timeline.store import HandsOver, KeyRecord, Loaded, Summary
 from webchat_widget.typing import JSONObject
 
 from .conversation import Accepted, Conversation
@@ -37,7 +44,8 @@ class Reply(Struct, frozen=True):
 class ChatService:
     """A running chat: conversations, their store and their engine.
 
-    Call `start` once, on the loop that all other calls are made on.
+    Call `start` once, on the loop that all other calls are made on. Every call that names a conversation
+    raises ConversationHeld where somebody else has it open.
     """
 
     def __init__(self, env: Environment) -> None:
@@ -82,24 +90,23 @@ class ChatService:
         return Reply(first.status, first.body, replayed=True)
 
     async def timeline(self, query: TimelineQuery) -> tuple[Page, str]:
-        """The rows that `query` asks for, and the epoch. Changes nothing; unknown conversations are empty."""
+        """The rows that `query` asks for, and the epoch. Of an unknown conversation there are none."""
         await self.start()
-        live = self._manager.live(query.conv_id)
+        live, loaded = await self._find(query.conv_id)
         if live is not None:
             entities, at = live.stream.snapshot()
         else:
-            loaded = await self._env.store.load(query.conv_id)
             entities = [entity(row) for row in loaded.rows] if loaded else []
             at = loaded.version if loaded else 0
         chosen = page(entities, at, since=query.since, limit=query.limit, before=query.before)
         return chosen, self._epoch
 
     async def check_reader(self, conv_id: str, profile: str) -> None:
-        """Raise what `join` would, before a socket is opened: NotFound, QueueFull, StoreUnavailable."""
+        """Raise what `join` would, before a socket is opened: NotFound, QueueFull, StoreUnavailable …"""
         self._env.profiles.get(profile)
         await self.start()
-        live = self._manager.live(conv_id)
-        if live is not None and len(live.pool) >= self._env.settings.readers:
+        conversation = await self._manager.get(conv_id)
+        if len(conversation.pool) >= self._env.settings.readers:
             raise QueueFull("Too many pages show this conversation.", code="too_many_readers")
 
     async def join(self, conv_id: str, profile: str, reader: Reader, *, append: bool) -> Connection:
@@ -123,9 +130,26 @@ class ChatService:
     async def stop(self, conv_id: str, run_id: str | None) -> None:
         """End a run; nothing happens where nothing runs. Done when its terminal frame is stored."""
         await self.start()
-        live = self._manager.live(conv_id)
+        live, _ = await self._find(conv_id)
         if live is not None:
             await live.stop(run_id)
+
+    async def hand_over(self, conv_id: str) -> bool:
+        """Leave a conversation to a kernel: what runs ends as interrupted, its readers are closed, and all of
+        it, with what waits in the queue, is where a kernel looks for it. False where it is unknown.
+
+        The next call for it takes it back, unless a kernel has it open by then. Raises NotAllowed where the
+        store hands nothing over, StoreUnavailable and ShuttingDown.
+        """
+        store = self._env.store
+        if not isinstance(store, HandsOver):
+            raise NotAllowed(
+                "This chat keeps its conversations in memory and can't hand one over. Begin another one in "
+                "the kernel: ChatWidget(new=True).",
+                code="no_handover",
+            )
+        await self.start()
+        return await self._manager.leave(conv_id, store.hand_over)
 
     async def conversations(self, query: str = "") -> list[Summary]:
         """All conversations with something in them, newest first."""
@@ -181,14 +205,28 @@ class ChatService:
         for conv_id in await self._env.store.unfinished():
             try:
                 await self._manager.get(conv_id)
-            except StoreUnavailable as error:
-                if error.code != "conversation_unreadable":
+            except (ConversationHeld, StoreUnavailable) as error:
+                if error.code not in ("conversation_held", "conversation_unreadable"):
                     raise
                 self._env.log.error("webchat: %s", error)
+
+    async def _find(self, conv_id: str) -> tuple[Conversation | None, Loaded | None]:
+        """A conversation where it is in memory, else what is stored of it.
+
+        One that was left by a kernel in the middle of a run is opened, which brings the run to its end.
+        """
+        live, loaded = self._manager.live(conv_id), None
+        if live is None:
+            loaded = await self._env.store.load(conv_id)
+            if loaded is not None and loaded.pending:
+                live = await self._manager.get(conv_id)
+        return live, loaded
 
     async def _take_once(self, request: ChatRequest, user: str) -> Reply:
         """The first request of a key; one that came before a restart is answered from its record."""
         assert request.key is not None
+        if request.conv_id is not None:
+            await self._manager.get(request.conv_id)  # its keys may be where the conversation was until now
         record = await self._env.store.key(user, request.key)
         if record is not None and record.created > self._env.now_ms() - KEY_LIFETIME_MS:
             _same_body(record.digest, request)

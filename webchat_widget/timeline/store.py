@@ -7,7 +7,7 @@ one `Batch` is one transaction.
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from webchat_widget.typing import JSONObject
 
 from .entities import Row
 
-__all__ = ["Batch", "KeyRecord", "Loaded", "PendingRun", "Summary", "TimelineStore"]
+__all__ = ["Batch", "HandsOver", "KeyRecord", "Loaded", "PendingRun", "Summary", "TimelineStore"]
 
 
 class KeyRecord(Struct, frozen=True):
@@ -74,7 +74,8 @@ class Summary(Struct, frozen=True):
 
 
 class TimelineStore(Protocol):
-    """Every call raises StoreUnavailable where the disk, or the database on it, refuses."""
+    """Every call raises StoreUnavailable where the disk, or the database on it, refuses, and ConversationHeld
+    where it needs a conversation that somebody else has open."""
 
     def write(self, batch: Batch) -> Awaitable[None]:
         """Commit a batch; done means on disk. Batches are committed in the order of the calls."""
@@ -102,4 +103,16 @@ class TimelineStore(Protocol):
 
     async def close(self) -> None:
         """Finish what was handed in, and let go of the file."""
+        ...
+
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """A store that can leave a conversation to a kernel, and takes it back in when it is asked for it."""
+
+    async def hand_over(self, conv_id: str) -> bool:
+        """Move a conversation to where a kernel looks for it; done means on disk. False: it is unknown.
+
+        Raises StoreUnavailable and ConversationHeld; the conversation is then where it was.
+        """
         ...

@@ -1,0 +1,238 @@
+"""Conversations on their way between the server's database and a kernel's file (docs/contract.md, 8).
+
+A conversation is copied and committed at its new place before it is removed from its old one, so that it is
+complete in at least one place whenever the process ends; what is then in both is merged by the next call.
+Both ways the kernel's file is locked from the first look to the last.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from webchat_widget.errors import ConversationHeld, StoreUnavailable, WebChatError
+from webchat_widget.timeline.entities import is_terminal
+from webchat_widget.timeline.files import conversation_file
+from webchat_widget.timeline.store import Loaded
+from webchat_widget.typing import JSONObject
+
+from . import SQLiteStore, statements
+from .connection import connect, is_busy, transaction
+
+__all__ = ["AdoptingStore"]
+
+_Content = dict[str, list[tuple[Any, ...]]]
+"""Rows by table, whole and in the order of the schema's columns."""
+
+_KEY_OF = "CASE WHEN json_valid(body) THEN json_extract(body, '$.conv_id') END = ?"
+_OF = {
+    "conversations": "conv_id = ?",
+    "entities": "conv_id = ?",
+    "runs": "conv_id = ?",
+    "turns": "conv_id = ?",
+    "keys": _KEY_OF,
+}
+"""Each table, and which of its rows belong to a conversation."""
+
+_MERGE = {
+    # Of equal versions the file's settings count: a kernel may have changed them and nothing else.
+    "conversations": """
+        INSERT INTO conversations VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (conv_id) DO UPDATE SET
+            created = min(created, excluded.created),
+            version = max(version, excluded.version),
+            title = CASE WHEN title = '' THEN excluded.title ELSE title END,
+            settings = CASE WHEN excluded.version >= version THEN excluded.settings ELSE settings END
+    """,
+    "entities": statements.UPSERT_ROW,
+    "runs": """
+        INSERT INTO runs VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (run_id) DO UPDATE SET started = max(started, excluded.started)
+    """,
+    "turns": """
+        INSERT INTO turns VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (conv_id, run_id, phase) DO UPDATE SET seq = excluded.seq, messages = excluded.messages
+        WHERE excluded.seq >= seq
+    """,
+    "keys": """
+        INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (user, key) DO UPDATE SET
+            digest = excluded.digest, status = excluded.status, body = excluded.body,
+            created = excluded.created
+        WHERE excluded.created >= created
+    """,
+}
+
+
+class AdoptingStore(SQLiteStore):
+    """The server's store: it takes in what a kernel left in `folder` as soon as it is asked for it.
+
+    Calls for a conversation that a kernel has open raise ConversationHeld.
+    """
+
+    def __init__(self, path: str | Path, folder: Path) -> None:
+        super().__init__(path)
+        self._folder = folder
+
+    async def load(self, conv_id: str) -> Loaded | None:
+        """A conversation, or None where neither we nor a kernel knew it."""
+
+        def work(db: sqlite3.Connection) -> Loaded | None:
+            _adopt(db, self._file(conv_id), conv_id)
+            return statements.load(db, conv_id)
+
+        return await self._submit(work, alone=True)
+
+    async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:
+        """Replace a conversation's settings; `now` is Unix ms."""
+
+        def work(db: sqlite3.Connection) -> None:
+            _adopt(db, self._file(conv_id), conv_id)
+            with transaction(db):
+                statements.save_settings(db, conv_id, settings, now)
+
+        await self._submit(work, alone=True)
+
+    async def hand_over(self, conv_id: str) -> bool:
+        """Move a conversation into the file where a kernel looks for it; False where it is unknown."""
+        return await self._submit(lambda db: _hand_over(db, self._file(conv_id), conv_id), alone=True)
+
+    def _file(self, conv_id: str) -> Path:
+        return conversation_file(self._folder, conv_id)
+
+
+def _adopt(db: sqlite3.Connection, path: Path, conv_id: str) -> None:
+    """Take in what is in the kernel's file, if there is one, and remove it."""
+    if not _exists(path, conv_id):
+        return
+    with _opened(path, conv_id) as (kernel, content):
+        _take_in(db, content)
+        with _blaming(path, conv_id):
+            _remove(kernel, path)
+
+
+def _hand_over(db: sqlite3.Connection, path: Path, conv_id: str) -> bool:
+    """Write the conversation, and what a kernel left of it earlier, to the kernel's file; then forget it."""
+    if not _exists(path, conv_id) and not _knows(db, conv_id):
+        return False
+    with _opened(path, conv_id) as (kernel, content):
+        _take_in(db, content)
+        if not _knows(db, conv_id):
+            return False
+        ours = {
+            table: db.execute(f"SELECT * FROM {table} WHERE {its}", (conv_id,)).fetchall()
+            for table, its in _OF.items()
+        }
+        with _blaming(path, conv_id), transaction(kernel):
+            for table, rows in ours.items():
+                kernel.execute(f"DELETE FROM {table}")
+                kernel.executemany(_MERGE[table], rows)
+        with transaction(db):
+            for table, its in _OF.items():
+                db.execute(f"DELETE FROM {table} WHERE {its}", (conv_id,))
+    return True
+
+
+# -- the kernel's file -------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path, conv_id: str) -> Iterator[tuple[sqlite3.Connection, _Content]]:
+    """The file, locked without waiting, and all that is in it."""
+    with _blaming(path, conv_id):
+        kernel = connect(str(path), timeout=0)
+    with closing(kernel):
+        with _blaming(path, conv_id):
+            # What is only half there must not be removed: an index that lacks a row hides it.
+            (found,) = kernel.execute("PRAGMA integrity_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+            content = {table: kernel.execute(f"SELECT * FROM {table}").fetchall() for table in _OF}
+        yield kernel, content
+
+
+def _remove(kernel: sqlite3.Connection, path: Path) -> None:
+    """Remove the file while it is locked: who waits for the lock finds that the name is gone."""
+    # First out of WAL, or who waits would take the -wal of the next file of this name for its own. Then OFF,
+    # or the connection would remove the next file's journal, by its name, when it is closed.
+    kernel.execute("PRAGMA journal_mode = DELETE")
+    kernel.execute("PRAGMA journal_mode = OFF")
+    try:
+        _unlink(path)
+    except PermissionError:  # Windows removes no file that is open; nor can a kernel's be removed then
+        kernel.close()
+        _unlink(path)
+
+
+def _unlink(path: Path) -> None:
+    for suffix in ("-journal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _exists(path: Path, conv_id: str) -> bool:
+    with _blaming(path, conv_id):
+        return path.exists()
+
+
+@contextmanager
+def _blaming(path: Path, conv_id: str) -> Iterator[None]:
+    """What fails in here concerns this file's conversation, and no other."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, StoreUnavailable) as error:
+        raise _fault(error, path, conv_id) from error
+
+
+def _fault(error: Exception, path: Path, conv_id: str) -> WebChatError:
+    if is_busy(error):
+        return ConversationHeld(
+            "This conversation runs in a notebook's kernel. Open it there, or shut that kernel down and "
+            "retry."
+        )
+    said, advice = str(error), ""
+    if isinstance(error, StoreUnavailable):
+        said = "made by a newer version of webchat-widget"
+        advice = " Update the package where the Jupyter server is installed."
+    elif isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        advice = " Its data is damaged: move the file away to begin this conversation anew."
+    return StoreUnavailable(
+        f"The conversation {conv_id} can't be opened ({path}: {said}).{advice} Others are not affected.",
+        code="conversation_unreadable",
+    )
+
+
+# -- the database ------------------------------------------------------------------------------------
+
+
+def _take_in(db: sqlite3.Connection, content: _Content) -> None:
+    """Merge: of two versions of a row the higher one stays, and a run that ended in either has ended."""
+    with transaction(db):
+        for table, rows in content.items():
+            db.executemany(_MERGE[table], rows)
+        for conv_id, *_ in content["conversations"]:
+            db.executemany("DELETE FROM runs WHERE run_id = ?", _ended(db, conv_id))
+
+
+def _ended(db: sqlite3.Connection, conv_id: str) -> list[tuple[str]]:
+    """The runs that are listed as unfinished, but whose rows say that they have ended."""
+    rows = db.execute(
+        "SELECT id, kind, props FROM runs JOIN entities USING (conv_id) WHERE conv_id = ? AND id = run_id",
+        (conv_id,),
+    )
+    try:
+        return [
+            (id,)
+            for id, kind, props in rows
+            if is_terminal({"kind": kind, "props": msgspec.json.decode(props)})
+        ]
+    except msgspec.MsgspecError as error:
+        raise statements.unreadable(conv_id) from error
+
+
+def _knows(db: sqlite3.Connection, conv_id: str) -> bool:
+    return db.execute("SELECT 1 FROM conversations WHERE conv_id = ?", (conv_id,)).fetchone() is not None
