@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { FakeKernel } from "./testing/fakeKernel";
 import widget from "./widget";
 
 const sockets: FakeSocket[] = [];
@@ -41,6 +42,31 @@ function model(traits: Record<string, unknown>) {
     },
     listeners: () => [...heard.values()].reduce((sum, each) => sum + each.size, 0),
   };
+}
+
+/** A widget's model on the page: traits, and the comm of a kernel. Views get proxies of it, as from anywidget. */
+function kernelModel(kernel: FakeKernel, traits: Record<string, unknown>) {
+  const proxy = () => {
+    const mine: [string, (content?: unknown) => void][] = [];
+    return {
+      get: (name: string) => traits[name],
+      send: (content: unknown) => kernel.send(content),
+      on: (event: string, listener: (content?: unknown) => void) => {
+        mine.push([event, listener]);
+        kernel.on(event, listener);
+      },
+      off: (event: string, listener: (content?: unknown) => void) => kernel.off(event, listener),
+      /** What anywidget does when the view goes: none of its listeners stays. */
+      gone: () => {
+        for (const [event, listener] of mine) kernel.off(event, listener);
+      },
+    };
+  };
+  const set = (name: string, value: unknown) => {
+    traits[name] = value;
+    kernel.tell(`change:${name}`);
+  };
+  return { proxy, set };
 }
 
 const open = () => sockets.filter((socket) => socket.open);
@@ -199,5 +225,147 @@ describe("a widget in a cell", () => {
     expect(root(el).dataset.state).toBe("live");
     expect(el.querySelector("[data-part=error-panel]")).toBeNull();
     close();
+  });
+});
+
+describe("a widget whose chat runs in the kernel", () => {
+  const shown = (el: HTMLElement) =>
+    [...el.querySelectorAll("[data-part=turn] [data-part=content]")].map((each) => each.textContent);
+  const say = (kernel: FakeKernel, text: string, id = text) =>
+    kernel.host.emit("timeline.upsert", id, {
+      entity: { id, kind: "message", props: { role: "user", content: text } },
+    });
+
+  it("talks over the comm only, and says quietly where it runs", async () => {
+    const kernel = new FakeKernel();
+    kernel.host.health = { ...kernel.host.health, engine: "demo", model: null };
+    const { proxy } = kernelModel(kernel, { conv_id: "k1", _where: "kernel", _channel: "one" });
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    await pause();
+    expect(root(el).dataset).toMatchObject({ state: "live", transport: "kernel" });
+    expect(el.querySelector("[data-part=statusbar]")?.textContent).toBe("demo engine · in this kernel");
+    expect(el.textContent).toContain("os.environ");
+    say(kernel, "hello");
+    await pause(60);
+    expect(shown(el)).toEqual(["hello"]);
+    expect(sockets).toEqual([]);
+    close();
+    await pause();
+    expect(kernel.listeners).toBe(0);
+    expect(kernel.ops().at(-1)).toBe("close");
+  });
+
+  it("shares one session between its views, which hears on when the first view goes", async () => {
+    const kernel = new FakeKernel();
+    const { proxy } = kernelModel(kernel, { conv_id: "k2", _where: "kernel", _channel: "two" });
+    const [a, b] = [document.createElement("div"), document.createElement("div")];
+    const end = widget.initialize({ model: proxy() });
+    const first = proxy();
+    const closeA = widget.render({ model: first, el: a });
+    const closeB = widget.render({ model: proxy(), el: b });
+    await pause();
+    expect(kernel.ops()).toEqual(["health", "open", "timeline"]);
+    first.gone();
+    closeA();
+    say(kernel, "still here");
+    await pause(60);
+    expect(shown(b)).toEqual(["still here"]);
+    closeB();
+    end();
+    await pause();
+    expect(kernel.listeners).toBe(0);
+  });
+
+  it("moves there from the server and back, and keeps what is being typed", async () => {
+    const kernel = new FakeKernel();
+    const { proxy, set } = kernelModel(kernel, { conv_id: "k3", _where: "server", _channel: "three" });
+    say(kernel, "in the kernel");
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    await pause();
+    const entity = { id: "s", kind: "message", props: { role: "user", content: "on the server" } };
+    sockets[0]?.says("timeline.upsert", { entity }, "s", 1);
+    await pause(60);
+    expect(shown(el)).toEqual(["on the server"]);
+    const input = el.querySelector("textarea") as HTMLTextAreaElement;
+    input.value = "half a sen";
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    await pause();
+
+    set("_where", "kernel");
+    await pause(60);
+    expect(root(el).dataset).toMatchObject({ state: "live", transport: "kernel" });
+    expect(shown(el)).toEqual(["in the kernel"]);
+    expect(el.querySelector("textarea")?.value).toBe("half a sen");
+    expect(open()).toEqual([]);
+
+    set("_where", "server");
+    await pause(60);
+    expect(root(el).dataset).toMatchObject({ state: "live", transport: "server" });
+    expect(kernel.ops().at(-1)).toBe("close");
+    set("conv_id", "k4");
+    set("_where", "kernel");
+    await pause(60);
+    expect(kernel.asked.findLast(({ op }) => op === "open")?.body.conv_id).toBe("k4");
+    close();
+    await pause();
+    expect(kernel.listeners).toBe(0);
+  });
+
+  it("says to run the cell again where it was revived without its kernel", async () => {
+    vi.useFakeTimers();
+    const kernel = new FakeKernel();
+    kernel.silent = true;
+    const { proxy } = kernelModel(kernel, { conv_id: "k5", _where: "kernel", _channel: "five" });
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    expect(el.querySelector("[data-part=statusbar]")?.textContent).toBe("Connecting…");
+    await vi.advanceTimersByTimeAsync(2_700);
+    vi.useRealTimers();
+    await pause();
+    const panel = el.querySelector<HTMLElement>("[data-part=error-panel]");
+    expect(panel?.dataset.kind).toBe("kernel");
+    expect(panel?.textContent).toContain("run this cell again");
+    kernel.dead = true;
+    panel?.querySelector<HTMLButtonElement>("[data-part=retry-button]")?.click();
+    await pause();
+    expect(el.querySelector<HTMLElement>("[data-part=error-panel]")?.dataset.kind).toBe("gone");
+    expect(el.querySelector("[data-part=error-panel]")?.textContent).toContain("Run this cell again");
+    expect(el.querySelector("[data-part=retry-button]")).toBeNull();
+    close();
+  });
+});
+
+describe("a widget whose server has no chat", () => {
+  const panel = async (convId: string) => {
+    const el = document.createElement("div");
+    const close = widget.render({ model: model({ conv_id: convId }), el });
+    await pause();
+    const found = el.querySelector<HTMLElement>("[data-part=error-panel]");
+    const said = { kind: found?.dataset.kind, text: found?.textContent };
+    close();
+    return said;
+  };
+
+  it("also says that the kernel can have it", async () => {
+    health = () => new Response("<html>", { status: 404 });
+    const { kind, text } = await panel("a1");
+    expect(kind).toBe("missing");
+    expect(text).toContain("jupyter server extension list");
+    expect(text).toContain("run this cell again: the chat then runs in the kernel");
+  });
+
+  it.each([
+    ["nothing", () => Promise.reject(new TypeError("Failed to fetch"))],
+    ["another site", () => new Response("<html>", { status: 404 })],
+    ["a door that is shut", () => new Response("", { status: 403 })],
+  ])("on a page that is not Jupyter's, where %s answers, says so", async (_name, answer) => {
+    delete document.body.dataset.baseUrl;
+    health = answer as () => Response;
+    const { kind, text } = await panel("a2");
+    expect(kind).toBe("missing");
+    expect(text).toContain("no Jupyter server of its own");
+    expect(text).toContain('ChatWidget(where="kernel")');
   });
 });
