@@ -79,6 +79,14 @@ def demo_server(jupyter: Callable[..., Jupyter]) -> Jupyter:
 
 
 @pytest.fixture(scope="package")
+def bare_server(jupyter: Callable[..., Jupyter], model_server: ModelServer) -> Jupyter:
+    """Without our extension: chats run in kernels, which inherit the model and its key."""
+    server = jupyter(extension=False, env=_connected(model_server))
+    server.add_ipykernel6()
+    return server
+
+
+@pytest.fixture(scope="package")
 def password_server(jupyter: Callable[..., Jupyter], model_server: ModelServer) -> Jupyter:
     """``jupyter webchat`` with a login form."""
     return jupyter(command="webchat", password="open sesame", env=_connected(model_server))
@@ -148,17 +156,36 @@ def notebook(page: Page, request: pytest.FixtureRequest, lab_server: Jupyter) ->
     """Opens a new notebook with a chat in the shared JupyterLab."""
 
     def factory(*cells: str) -> LabPage:
-        return open_lab(page, lab_server, re.sub(r"\W+", "-", request.node.name) + ".ipynb", *cells)
+        return open_lab(page, lab_server, _file_name(request), *cells)
 
     return factory
 
 
-@pytest.fixture(params=["lab", "page"])
-def chat(
-    request: pytest.FixtureRequest, page: Page, lab_server: Jupyter, notebook: Callable[..., LabPage]
-) -> ChatPage:
-    """A fresh chat, once in a cell of JupyterLab and once as a page of its own."""
-    return notebook().chat() if request.param == "lab" else open_page(page, lab_server)
+def _file_name(request: pytest.FixtureRequest) -> str:
+    return re.sub(r"\W+", "-", request.node.name) + ".ipynb"
+
+
+@pytest.fixture
+def kernel_notebook(
+    page: Page, request: pytest.FixtureRequest, bare_server: Jupyter
+) -> Iterator[Callable[..., LabPage]]:
+    """Opens a new notebook with a chat that runs in its kernel; the kernels end with the test."""
+
+    def factory(*cells: str, **options: Any) -> LabPage:
+        return open_lab(page, bare_server, _file_name(request), *cells, **options)
+
+    yield factory
+    bare_server.shut_kernels_down()
+
+
+@pytest.fixture(params=["lab", "page", "kernel"])
+def chat(request: pytest.FixtureRequest) -> ChatPage:
+    """A fresh chat: in a cell of JupyterLab, as a page of its own, and in a cell whose kernel is the host."""
+    if request.param == "page":
+        return open_page(request.getfixturevalue("page"), request.getfixturevalue("lab_server"))
+    opens = request.getfixturevalue("notebook" if request.param == "lab" else "kernel_notebook")
+    chat: ChatPage = opens().chat()
+    return chat
 
 
 LOGGED = pytest.StashKey[dict[int, int]]()

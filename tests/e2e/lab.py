@@ -174,7 +174,7 @@ class LabPage:
 
     def chats(self) -> list[ChatPage]:
         roots = self.page.locator("[data-webchat]")
-        return [ChatPage(self.page, roots.nth(number)) for number in range(roots.count())]
+        return [ChatPage(self.page, self.server, roots.nth(number)) for number in range(roots.count())]
 
     def chat(self) -> ChatInLab:
         """The first chat of the notebook, live."""
@@ -211,12 +211,15 @@ class ChatInLab(ChatPage):
     """The first chat of a notebook; in Python it is called ``chat``."""
 
     def __init__(self, lab: LabPage) -> None:
-        super().__init__(lab.page)
+        super().__init__(lab.page, lab.server)
         self.lab = lab
 
     @property
     def conv_id(self) -> str:
         return self.lab.run_cell("print(chat.conv_id)")
+
+    def timeline(self) -> list[dict[str, Any]]:
+        return self.lab.entities()
 
     def reload(self) -> None:
         self.lab.save()  # the output that shows the chat is part of the notebook

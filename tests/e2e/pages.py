@@ -69,8 +69,8 @@ class Row:
 class ChatPage:
     """One chat on the screen, in a cell or on a page of its own."""
 
-    def __init__(self, page: Page, root: Locator | None = None) -> None:
-        self.page = page
+    def __init__(self, page: Page, server: Jupyter | None = None, root: Locator | None = None) -> None:
+        self.page, self.server = page, server
         self.root = page.locator("[data-webchat]").first if root is None else root
 
     def part(self, name: str) -> Locator:
@@ -105,6 +105,11 @@ class ChatPage:
     def conv_id(self) -> str:
         """The conversation on the screen; ``""`` before a page of its own has one."""
         return parse_qs(urlsplit(self.page.url).query).get("conv_id", [""])[0]
+
+    def timeline(self) -> list[dict[str, Any]]:
+        """The entities of the conversation, as its host tells those who are no page."""
+        assert self.server is not None
+        return self.server.timeline(self.conv_id)
 
     def rows(self, *, kind: str | None = None, role: str | None = None) -> list[Row]:
         rows = [Row(**row) for row in self.root.evaluate(_ROWS)]
@@ -159,11 +164,12 @@ class ChatPage:
 
     # -- what must hold -----------------------------------------------------------------------------------
 
-    def expect_rows_of(self, timeline: Sequence[dict[str, Any]]) -> None:
-        """The rows are the entities that ``GET /timeline`` gives, in its order (a run has no row).
+    def expect_rows_of(self, timeline: Sequence[dict[str, Any]] | None = None) -> None:
+        """The rows are the entities of *timeline*, or of the host's, in its order (a run has no row).
 
         The text is compared where it has no markup, which the page does not show.
         """
+        timeline = self.timeline() if timeline is None else timeline
         entities = [entity for entity in timeline if entity["kind"] != "run"]
         rows = self.rows()
         assert [(row.id, row.kind) for row in rows] == [(entity["id"], entity["kind"]) for entity in entities]
@@ -185,4 +191,4 @@ def open_page(page: Page, server: Jupyter, conv_id: str | None = None, *, login:
     """Open the full page, at a conversation or afresh."""
     path = "webchat/" + (f"?conv_id={conv_id}" if conv_id else "")
     page.goto(server.url(path, login=login))
-    return ChatPage(page).wait_live()
+    return ChatPage(page, server).wait_live()

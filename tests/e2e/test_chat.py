@@ -18,7 +18,7 @@ def last_error(chat: ChatPage) -> Row | None:
     return errors[-1] if errors else None
 
 
-def test_text_appears_while_it_streams(chat: ChatPage, model: ModelServer, lab_server: Jupyter) -> None:
+def test_text_appears_while_it_streams(chat: ChatPage, model: ModelServer) -> None:
     gate = Gate()
     model.script(Reply(chunks=["One ", "two ", "three ", "four."], hold=gate))
     chat.send("count for me")
@@ -38,7 +38,7 @@ def test_text_appears_while_it_streams(chat: ChatPage, model: ModelServer, lab_s
     assert row is not None
     assert (row.text, row.status, row.streaming) == ("One two three four.", "complete", False)
     assert model.completions[-1].body["messages"][-1]["content"] == "count for me"
-    chat.expect_rows_of(lab_server.timeline(chat.conv_id))
+    chat.expect_rows_of()
 
 
 def test_the_model_hears_what_was_said_before(chat: ChatPage, model: ModelServer) -> None:
@@ -72,7 +72,7 @@ def test_stop_keeps_what_was_said_and_hangs_up_on_the_model(chat: ChatPage, mode
     assert chat.ask("and now") == "You said: and now"
 
 
-def test_a_second_prompt_waits_for_its_turn(chat: ChatPage, model: ModelServer, lab_server: Jupyter) -> None:
+def test_a_second_prompt_waits_for_its_turn(chat: ChatPage, model: ModelServer) -> None:
     gate = Gate()
     model.script(Reply("the first answer", hold=gate), "the second answer")
     chat.send("first")
@@ -94,7 +94,7 @@ def test_a_second_prompt_waits_for_its_turn(chat: ChatPage, model: ModelServer, 
         ("user", "second"),
         ("assistant", "the second answer"),
     ]
-    chat.expect_rows_of(lab_server.timeline(chat.conv_id))
+    chat.expect_rows_of()
 
 
 @pytest.mark.parametrize(

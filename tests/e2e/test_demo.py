@@ -32,7 +32,7 @@ def test_it_computes_with_a_tool_that_really_runs(demo: ChatPage, demo_server: J
     entities = {entity["kind"]: entity for entity in demo_server.timeline(demo.conv_id)}
     assert entities["tool_call"]["props"]["name"] == "calculate"
     assert entities["tool_result"]["props"]["result"] == "1554"
-    demo.expect_rows_of(demo_server.timeline(demo.conv_id))
+    demo.expect_rows_of()
 
 
 def test_it_shows_a_table_code_and_mathematics(demo: ChatPage) -> None:

@@ -174,8 +174,9 @@ class Jupyter:
         return list(self.get_json(f"webchat/timeline?conv_id={urllib.parse.quote(conv_id)}"))
 
     def stored(self, needle: str) -> bool:
-        """Whether the files of the timeline's database hold *needle*."""
-        files = self.timeline_db.parent.glob("*")
+        """Whether the files in which the server and its kernels keep conversations hold *needle*."""
+        folders = (self.timeline_db.parent, self.folder / "data" / "webchat")
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         return any(needle.encode() in path.read_bytes() for path in files)
 
     def log_text(self) -> str:
