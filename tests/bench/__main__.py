@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import urlencode
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+from tests.bench.kernel import Kernel, running_kernel
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer
 from tests.support.openai_protocol import Reply
@@ -42,15 +44,90 @@ def main() -> None:
         sdk = [spent / tokens / 1000 for spent, tokens in _sdk_loop(model.url)]
         with _webchat(model.url) as server:
             ours = asyncio.run(_stream(server))
+        with tempfile.TemporaryDirectory() as folder, running_kernel(model.url, Path(folder)) as kernel:
+            hosted = [_in_kernel(kernel) for _ in range(RUNS + 1)][1:]
+            state = kernel.state
+    with (
+        ModelServer(answer=lambda _: Reply(chunks=CHUNKS, delay=0.005)) as model,
+        tempfile.TemporaryDirectory() as folder,
+        running_kernel(model.url, Path(folder)) as kernel,
+    ):
+        steady = _in_kernel(kernel)
+        latencies = _while_a_cell_runs(kernel)
     tokens = [run.cpu_ns / TOKENS / 1000 for run in ours]
     _say("server CPU per token, µs", tokens, "the SDK's loop", sdk, goal=0.35)
     wire = [float(run.socket_bytes) for run in ours]
     _say("bytes on the socket", wire, "the text", [float(run.text_bytes) for run in ours])
     print(f"frames on the socket: {statistics.median(run.frames for run in ours):.0f} for {TOKENS} tokens")
+    tokens = [run.cpu_ns / TOKENS / 1000 for run in hosted]
+    _say("kernel CPU per token, µs", tokens, "the SDK's loop", sdk, goal=0.5)
+    print(
+        f"comm: {statistics.median(run.messages for run in hosted):.0f} messages for a burst of {TOKENS} "
+        f"tokens; {steady.messages / steady.seconds:.1f} a second while {TOKENS / steady.seconds:.0f} tokens "
+        "a second come (goal ≤ 30)"
+    )
+    for name, values in latencies.items():
+        print(f"{name}: {statistics.median(values):.0f} ms ({min(values):.0f} to {max(values):.0f})")
+    bundle = state["_esm"] + state["_css"]
+    print(f"synced widget state: {sum(state.values()):,} bytes, of which {bundle:,} are the front-end")
     package, anywidget = _imports("import webchat_widget"), _imports("import anywidget")
     _say("import webchat_widget, ms", package, "import anywidget", anywidget, goal=1.2)
     widget = _imports("from webchat_widget import ChatWidget")
     _say("import ChatWidget, ms", widget, "import anywidget", anywidget, goal=1.2)
+
+
+@dataclass
+class Hosted:
+    """One prompt to its end in a kernel, as a page saw it."""
+
+    cpu_ns: int
+    messages: int
+    seconds: float
+
+
+def _in_kernel(kernel: Kernel) -> Hosted:
+    opened = kernel.ask("open", {"conv_id": "bench"})
+    kernel.reply(opened)
+    kernel.wait_quiet()
+    before, began = kernel.cpu_ns(), time.perf_counter()
+    kernel.ask("chat", {"prompt": "go", "conv_id": "bench"})
+    messages = 0
+    text: list[str] = []
+    for message in kernel.heard():
+        messages += 1
+        events = [frame["event"] for frame in message.get("frames", ())]
+        text += [event["data"]["delta"] for event in events if event["type"] == "llm.delta"]
+        if any(event["type"] == "run.finished" for event in events):
+            break
+    seconds = time.perf_counter() - began
+    spent = kernel.cpu_ns() - before
+    assert "".join(text) == "".join(CHUNKS)
+    kernel.reply(kernel.ask("close", {"stream": opened}))
+    return Hosted(spent, messages, seconds)
+
+
+def _while_a_cell_runs(kernel: Kernel) -> dict[str, list[float]]:
+    """Milliseconds from a prompt to its acceptance and to the first word, while a cell sleeps."""
+    subshell = kernel.subshell()
+    opened = kernel.ask("open", {"conv_id": "bench"}, subshell)
+    kernel.reply(opened)
+    kernel.begin("import time\nfor _ in range(600): time.sleep(0.1)")
+    accepted, first = [], []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        asked = kernel.ask("chat", {"prompt": "go", "conv_id": "bench"}, subshell)
+        stop = ""
+        for message in kernel.heard():
+            spent = (time.perf_counter() - began) * 1000
+            types = {frame["event"]["type"] for frame in message.get("frames", ())}
+            if message.get("rid") == asked:
+                accepted.append(spent)
+            if "llm.delta" in types and not stop:
+                first.append(spent)
+                stop = kernel.ask("stop", {"conv_id": "bench"}, subshell)
+            if "run.stopped" in types:
+                break
+    return {"a prompt while a cell runs, accepted after": accepted, "its first word after": first}
 
 
 def _say(

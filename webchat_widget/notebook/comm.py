@@ -6,6 +6,7 @@ A comm is heard by every page that shows the widget, so a widget has one stream,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -57,60 +58,68 @@ class _Reply(msgspec.Struct):
 
 
 class Outlet:
-    """What goes out on one comm, in order: frames gathered to at most 30 messages a second, all of it paced.
+    """What goes out on one comm: answers at once and in order, frames in at most 30 messages a second.
 
-    `send` must not raise.
+    An answer may overtake frames, as it may where the two come on two connections. `send` must not raise.
     """
 
     def __init__(self, send: Callable[[JSONObject], None]) -> None:
         self._send = send
-        self._waiting: deque[JSONObject] = deque()
-        self._frames = 0
+        self._answers: deque[JSONObject] = deque()
+        self._frames: list[JSONObject] = []
+        self._next = 0.0
+        """When frames may go out again."""
         self._room = asyncio.Event()
+        self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def put(self, message: JSONObject) -> None:
-        """Queue a message."""
-        self._waiting.append(message)
+        """Queue an answer, or anything else that is no frame."""
+        self._answers.append(message)
+        self._asked.set()
+        self._work()
+
+    async def frame(self, frame: JSONObject) -> None:
+        """Queue a frame, when there is room."""
+        while len(self._frames) >= _FULL:
+            self._room.clear()
+            await self._room.wait()
+        self._frames.append(frame)
+        self._work()
+
+    def _work(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._drain(), name="webchat-outlet")
 
-    async def frame(self, frame: JSONObject) -> None:
-        """Queue a frame, when there is room; it goes with those that wait already."""
-        while self._frames >= _FULL:
-            self._room.clear()
-            await self._room.wait()
-        self._frames += 1
-        last = self._waiting[-1] if self._waiting else None
-        if last is not None and "frames" in last:
-            last["frames"].append(frame)
-        else:
-            self.put({"frames": [frame]})
-
     async def _drain(self) -> None:
-        while self._waiting:
-            await asyncio.sleep(0)  # whatever else this step of the loop has to say goes along
-            message = self._waiting.popleft()
-            frames = len(message.get("frames", ()))
-            size = await self._put_out(message)
-            self._frames -= frames
-            self._room.set()
-            await asyncio.sleep(
-                max(_FRAMES_SECONDS if frames else 0.0, size / _BYTES_PER_SECOND if size > _SMALL else 0.0)
-            )
+        now = asyncio.get_running_loop().time
+        while self._answers or self._frames:
+            if self._answers:
+                await self._put_out(self._answers.popleft())
+            elif (pause := self._next - now()) > 0:
+                self._asked.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._asked.wait()
+            else:
+                frames, self._frames = self._frames, []
+                self._room.set()
+                self._next = now() + _FRAMES_SECONDS
+                await self._put_out({"frames": frames})
         self._task = None
 
-    async def _put_out(self, message: JSONObject) -> int:
+    async def _put_out(self, message: JSONObject) -> None:
         text = _encode(message).decode()
         if len(text) <= _PIECE:
             self._send(message)
-            return len(text)
+            if len(text) > _SMALL:
+                await asyncio.sleep(len(text) / _BYTES_PER_SECOND)
+            return
         parts = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
         name = uuid.uuid4().hex
         for index, part in enumerate(parts):
             self._send({"piece": {"of": name, "index": index, "count": len(parts)}, "text": part})
             await asyncio.sleep(len(part) / _BYTES_PER_SECOND)
-        return 0
 
 
 class Port:
