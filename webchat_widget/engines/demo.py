@@ -24,7 +24,8 @@ _PIECE = re.compile(r"\S+\s*|\s+")
 _INTRODUCTION = """\
 Hello! I am the **demo engine** of this chat. I run offline and I am no language model: I always say the \
 same. To talk to a real one, set `OPENAI_API_KEY` (or `OPENAI_BASE_URL` for a local server such as Ollama, \
-vLLM or llama.cpp, and `WEBCHAT_MODEL` for its model) before you start Jupyter, and start it again.
+vLLM or llama.cpp, and `WEBCHAT_MODEL` for its model) before you start Jupyter; or in the notebook, with \
+`os.environ["OPENAI_API_KEY"] = "…"`, and run the chat's cell again.
 
 Until then you can try what the chat itself does:
 
@@ -76,7 +77,8 @@ formula, or show some code.
 1. A numbered list, for instance
 2. with *emphasis*, **strength** and `inline code`
 
-> To talk to a real model, set `OPENAI_API_KEY` or `OPENAI_BASE_URL` and start Jupyter again.
+> To talk to a real model, set `OPENAI_API_KEY` or `OPENAI_BASE_URL` before you start Jupyter; or in \
+`os.environ` in the notebook, and run the chat's cell again.
 """
 
 

@@ -92,7 +92,7 @@ class Faults:
         if status in (401, 403):
             return EngineError(
                 f"The API key was rejected by {self._host}. Set a valid OPENAI_API_KEY where Jupyter is "
-                "started, and start it again.",
+                "started, and start it again; for a chat in the kernel, in os.environ.",
                 code="key_rejected",
                 retryable=False,
             )

@@ -96,14 +96,15 @@ class OpenAIEngine:
         if not is_http(self._base_url):
             raise EngineError(
                 "The address of the model server is no http or https URL: correct OPENAI_BASE_URL or "
-                "c.WebChat.base_url (say http://localhost:11434/v1), and start Jupyter again.",
+                "c.WebChat.base_url (say http://localhost:11434/v1), and start Jupyter again; for a chat in "
+                "the kernel, in os.environ.",
                 code="bad_base_url",
                 retryable=False,
             )
         if not (self._api_key.isascii() and self._api_key.isprintable() and " " not in self._api_key):
             raise EngineError(
                 "The API key holds characters that no key has. Set a valid OPENAI_API_KEY where Jupyter is "
-                "started, and start it again.",
+                "started, and start it again; for a chat in the kernel, in os.environ.",
                 code="key_rejected",
                 retryable=False,
             )
