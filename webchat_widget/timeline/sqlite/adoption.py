@@ -148,12 +148,21 @@ def _opened(path: Path, conv_id: str) -> Iterator[tuple[sqlite3.Connection, _Con
         kernel = connect(str(path), timeout=0)
     with closing(kernel):
         with _blaming(path, conv_id):
-            # What is only half there must not be removed: an index that lacks a row hides it.
-            (found,) = kernel.execute("PRAGMA integrity_check(1)").fetchone()
-            if found != "ok":
-                raise sqlite3.DatabaseError(found)
+            _check(kernel)
             content = {table: kernel.execute(f"SELECT * FROM {table}").fetchall() for table in _OF}
         yield kernel, content
+
+
+def _check(kernel: sqlite3.Connection) -> None:
+    """Find damage while the file is still there: it is removed once its content has been copied."""
+    (found,) = kernel.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+    for (conv_id,) in kernel.execute("SELECT conv_id FROM conversations").fetchall():
+        try:
+            statements.load(kernel, conv_id)
+        except StoreUnavailable:
+            raise sqlite3.DatabaseError("what it says is no JSON") from None
 
 
 def _remove(kernel: sqlite3.Connection, path: Path) -> None:

@@ -98,24 +98,27 @@ def _load(db: sqlite3.Connection, conv_id: str) -> Loaded | None:
     head = db.execute("SELECT version, settings FROM conversations WHERE conv_id = ?", (conv_id,)).fetchone()
     if head is None:
         return None
+    # All is fetched before any of it is decoded: the traceback of an error would keep an open statement, and
+    # that the connection and its lock on the file, for as long as somebody has the error.
+    entities = db.execute(
+        "SELECT id, kind, created_seq, version, props FROM entities WHERE conv_id = ? ORDER BY created_seq",
+        (conv_id,),
+    ).fetchall()
+    runs = db.execute(
+        "SELECT run_id, seq, started, request FROM runs WHERE conv_id = ? ORDER BY seq", (conv_id,)
+    ).fetchall()
+    turns = db.execute(
+        "SELECT messages FROM turns WHERE conv_id = ? AND phase = 'final' ORDER BY seq", (conv_id,)
+    ).fetchall()
     rows: list[Row] = [
         {"id": id, "kind": kind, "createdSeq": created, "version": version, "props": _decode(props)}
-        for id, kind, created, version, props in db.execute(
-            "SELECT id, kind, created_seq, version, props FROM entities "
-            "WHERE conv_id = ? ORDER BY created_seq",
-            (conv_id,),
-        )
+        for id, kind, created, version, props in entities
     ]
     pending = [
-        PendingRun(run_id, seq, bool(started), _decode(request))
-        for run_id, seq, started, request in db.execute(
-            "SELECT run_id, seq, started, request FROM runs WHERE conv_id = ? ORDER BY seq", (conv_id,)
-        )
+        PendingRun(run_id, seq, bool(started), _decode(request)) for run_id, seq, started, request in runs
     ]
     memory: list[Message] = []
-    for (messages,) in db.execute(
-        "SELECT messages FROM turns WHERE conv_id = ? AND phase = 'final' ORDER BY seq", (conv_id,)
-    ):
+    for (messages,) in turns:
         memory += _messages.decode(messages)
     return Loaded(head[0], rows, pending, memory, _decode(head[1]))
 
