@@ -30,13 +30,11 @@ def choose(wanted: str = "auto", kernel_only: Sequence[str] = ()) -> Place:
     """
     if wanted not in ("auto", "server", "kernel"):
         raise ValueError("where must be 'auto', 'server' or 'kernel'.")
-    given = ", ".join(f"{name}=" for name in kernel_only)
+    given = " and ".join(f"{name}=" for name in kernel_only)
+    if given:
+        given += " works in the kernel only." if len(kernel_only) == 1 else " work in the kernel only."
     if wanted == "server" and given:
-        raise NotAllowed(
-            f"{given} needs a chat that runs in the kernel: leave out where='server'.",
-            code="not_supported",
-            field=kernel_only[0],
-        )
+        raise NotAllowed(f"{given} Leave out where='server'.", code="not_supported", field=kernel_only[0])
     try:
         server = RemoteChat(find_server())
         health = server.health()
@@ -48,7 +46,7 @@ def choose(wanted: str = "auto", kernel_only: Sequence[str] = ()) -> Place:
     if wanted == "kernel":
         return Place("kernel", "where='kernel' was asked for.", server)
     if given:
-        return Place("kernel", f"{given} was given, which works in the kernel only.", server)
+        return Place("kernel", given, server)
     if health.get("engine") != "demo":
         return Place("server", f"The Jupyter server runs the webchat extension; {engine}.", server)
     if names_a_model():
@@ -67,5 +65,5 @@ def _without_server(wanted: str, given: str, error: WebChatError) -> Place:
     if wanted == "kernel":
         return Place("kernel", "where='kernel' was asked for.")
     if given:
-        return Place("kernel", f"{given} was given, which works in the kernel only.")
+        return Place("kernel", given)
     return Place("kernel", f"The chat runs in this kernel. {error.message}")
