@@ -1,4 +1,4 @@
-"""A widget's comm as a transport: `{op, rid, body}` in, replies and frames out (docs/contract.md, 5).
+"""A widget's comm as a transport: `{op, rid, body}` in, replies and frames out (docs/contract.md, 9).
 
 A comm is heard by every page that shows the widget, so a widget has one stream, which all of them share.
 """
