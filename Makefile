@@ -15,6 +15,7 @@ PINNED := $(if $(LOCK),-c $(LOCK))
 BASE_PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 IPYKERNEL6 := build/ipykernel6/stamp
+MARIMO := build/marimo/stamp
 WIDGET := webchat_widget/static/widget.js
 JS_SOURCES := $(wildcard js/*.json js/*.mjs js/*.ts) $(shell find js/src -type f 2>/dev/null)
 
@@ -40,7 +41,7 @@ run: $(STAMPS)/run $(WIDGET)
 
 build: $(WIDGET)
 
-test: $(STAMPS)/test $(WIDGET) $(IPYKERNEL6)
+test: $(STAMPS)/test $(WIDGET) $(IPYKERNEL6) $(MARIMO)
 	@$(PY) tests/support/stages.py
 
 bench: $(STAMPS)/test $(WIDGET)
@@ -103,4 +104,10 @@ $(STAMPS)/test: pyproject.toml $(LOCK) | $(STAMPS)/venv $(WIDGET)
 $(IPYKERNEL6): | $(STAMPS)/venv
 	rm -rf $(@D)
 	$(PY) -m pip install --quiet --target $(@D) --no-deps ipykernel==6.31.0 nest-asyncio==1.6.0
+	@touch $@
+
+# Another notebook that shows anywidgets, apart from the environment of the tests: it brings a server of its own.
+$(MARIMO): | $(STAMPS)/venv
+	rm -rf $(@D)
+	$(PY) -m pip install --quiet --target $(@D) marimo==0.25.2
 	@touch $@

@@ -5,18 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import threading
 import uuid
-from functools import cache
 
 from .remote import was_started_by_a_server
 
 __all__ = ["notebook_conversation"]
 
+_mine = threading.local()
+
 
 def notebook_conversation() -> str:
-    """`nb-` and 32 hexadecimal digits of its path's digest; one for this process where no path is known."""
+    """`nb-` and 32 hexadecimal digits of its path's digest; where no path is known, one of this thread's own.
+
+    A kernel runs its cells on one thread. An application that serves several people from one process (marimo)
+    gives each a thread, and they must not meet in one conversation.
+    """
     path = _path()
-    return f"nb-{hashlib.sha256(path.encode()).hexdigest()[:32]}" if path else _of_this_process()
+    if path:
+        return f"nb-{hashlib.sha256(path.encode()).hexdigest()[:32]}"
+    if not hasattr(_mine, "conv_id"):
+        _mine.conv_id = str(uuid.uuid4())
+    return str(_mine.conv_id)
 
 
 def _path() -> str:
@@ -27,8 +37,3 @@ def _path() -> str:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return str(getattr(shell, "user_ns", {}).get("__vsc_ipynb_file__", ""))  # VS Code's own way
-
-
-@cache
-def _of_this_process() -> str:
-    return str(uuid.uuid4())
