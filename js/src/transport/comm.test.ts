@@ -230,7 +230,7 @@ describe("a stream", () => {
     kernel.deaf = false;
     await settle();
     log("late");
-    kernel.say({ closed: 1001 });
+    kernel.say({ closed: 4408 });
     expect(heard).toEqual([]);
     expect(kernel.asked.map(({ op, body }) => [op, body.stream])).toEqual([
       ["open", undefined],
@@ -434,6 +434,15 @@ describe("a comm that is dead", () => {
     await settle();
     expect(chat.now).toEqual(gone);
     expect(heard.at(-1)).toBe("gone");
+  });
+
+  it("is known 1.5 s after the kernel has taken leave", async () => {
+    kernel.widget_manager = host("unknown", "connecting");
+    const chat = await waitingPrompt();
+    kernel.say({ closed: 1001 });
+    await settle(1_600);
+    expect(heard.at(-1)).toBe("restart");
+    expect(chat.now).toEqual(gone);
   });
 
   it("is known 1.5 s after the notebook doubts it, also where it says that it is busy", async () => {

@@ -41,6 +41,8 @@ interface Waiting {
   late: boolean;
 }
 
+/** The code with which a kernel that ends takes leave. */
+const LEAVES = 1001;
 const LATE_MS = 2_000;
 const CHECK_MS = 1_500;
 const LOST_MS = 8_000;
@@ -159,10 +161,13 @@ export class Line {
       return;
     }
     const { frames, closed } = message ?? {};
-    if (Array.isArray(frames)) for (const listener of [...this.#listeners]) listener.frames(frames);
-    else if (typeof closed === "number") for (const listener of [...this.#listeners]) listener.closed(closed);
-    else return;
+    if (!Array.isArray(frames) && typeof closed !== "number") return;
     this.#heard(false);
+    for (const listener of [...this.#listeners]) {
+      if (Array.isArray(frames)) listener.frames(frames);
+      else listener.closed(closed as number);
+    }
+    if (closed === LEAVES) this.#check(true);
   }
 
   #answered(rid: string, { status, headers, body }: Record<string, unknown>): void {
