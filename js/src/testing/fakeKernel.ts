@@ -15,6 +15,8 @@ export class FakeKernel implements Wire {
   readonly asked: { op: string; rid: string; body: Message }[] = [];
   /** Sending fails, as after a restart. */
   dead = false;
+  /** Sending gives a promise. */
+  promises = false;
   /** Sending leads nowhere, as on a widget that was revived from a saved notebook. */
   silent = false;
   /** What is lost on its way to the page. */
@@ -49,13 +51,19 @@ export class FakeKernel implements Wire {
     return [...this.#hears.values()].reduce((sum, each) => sum + each.size, 0);
   }
 
-  send(content: unknown): void {
-    if (this.dead) throw new Error("Comm is disposed");
+  send(content: unknown): unknown {
+    if (this.dead) {
+      const error = new Error("Comm is disposed");
+      if (this.promises) return Promise.reject(error);
+      throw error;
+    }
     const { op, rid, body } = structuredClone(content) as { op: string; rid: string; body: Message };
     this.asked.push({ op, rid, body });
-    if (this.silent) return;
-    this.#inbox.push({ op, rid, body });
-    if (!this.#deaf) queueMicrotask(() => this.#work());
+    if (!this.silent) {
+      this.#inbox.push({ op, rid, body });
+      if (!this.#deaf) queueMicrotask(() => this.#work());
+    }
+    return this.promises ? Promise.resolve() : undefined;
   }
 
   /** A cell runs: nothing that the page sends is handled before it has ended. */

@@ -416,7 +416,8 @@ describe("a comm that is dead", () => {
   };
   const gone = { kind: "gone", message: expect.stringContaining("Run the cell again") };
 
-  it("is known at once where sending fails", async () => {
+  it.each([false, true])("is known at once where sending fails (as a promise: %s)", async (promises) => {
+    kernel.promises = promises;
     const chat = await waitingPrompt();
     kernel.dead = true;
     const stop = outcome(transport.stop("c"));

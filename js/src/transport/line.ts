@@ -6,7 +6,7 @@ import type { Failure, TransportEvents } from "./transport";
 
 /** What this needs of an anywidget model. */
 export interface Wire {
-  send(content: unknown): void;
+  send(content: unknown): unknown;
   on(event: string, listener: (content?: unknown) => void): void;
   off(event: string, listener: (content?: unknown) => void): void;
   readonly widget_manager?: unknown;
@@ -121,7 +121,8 @@ export class Line {
       prolong();
       this.#waiting.set(rid, { resolve, reject, over, prolong, late: false });
       try {
-        this.#wire.send({ op, rid, body });
+        const sent = this.#wire.send({ op, rid, body });
+        if (sent instanceof Promise) sent.catch(() => this.#die()); // as marimo's does
       } catch {
         this.#die();
       }
