@@ -81,7 +81,7 @@ def demo_server(jupyter: Callable[..., Jupyter]) -> Jupyter:
 @pytest.fixture(scope="package")
 def bare_server(jupyter: Callable[..., Jupyter], model_server: ModelServer) -> Jupyter:
     """Without our extension: chats run in kernels, which inherit the model and its key."""
-    server = jupyter(extension=False, env=_connected(model_server))
+    server = jupyter(extension=False, env=_connected(model_server), args=["--ServerApp.log_level=DEBUG"])
     server.add_ipykernel6()
     return server
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +16,10 @@ from tests.e2e.pages import ChatPage
 from tests.support.jupyter import Jupyter
 from tests.support.waiting import until
 
-__all__ = ["CHAT", "ChatInLab", "LabPage", "RunningCell", "open_lab", "write_notebook"]
+__all__ = ["BUSY", "ChatInLab", "LabPage", "RunningCell", "chat_cell", "open_lab", "write_notebook"]
 
 App = Literal["lab", "notebook"]
 
-CHAT = "from webchat_widget import ChatWidget\nchat = ChatWidget()\nchat"
 LIVE = "[data-webchat][data-state=live]"
 
 _ADDRESSES: dict[App, str] = {"lab": "lab/tree/{}?reset", "notebook": "notebooks/{}"}
@@ -52,23 +53,24 @@ while not pathlib.Path({!r}).exists():
     {}"""
 
 
+def chat_cell(arguments: str = "") -> str:
+    """The code that displays a chat and calls it ``chat``."""
+    return f"from webchat_widget import ChatWidget, ScriptedEngine\nchat = ChatWidget({arguments})\nchat"
+
+
 def write_notebook(
     server: Jupyter,
     name: str,
     cells: Sequence[str],
     *,
     kernel: str = "python3",
-    outputs: Sequence[dict[str, Any]] = (),
-    metadata: dict[str, Any] | None = None,
 ) -> Path:
-    """A new notebook in the server's folder; each of *cells* is the code of one, the first has *outputs*."""
+    """A new notebook in the server's folder; each of *cells* is the code of one."""
     cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    written = [{**cell, "id": f"cell-{number}", "source": code} for number, code in enumerate(cells)]
-    written[0]["outputs"] = list(outputs)
     kernelspec = {"display_name": kernel, "language": "python", "name": kernel}
     content = {
-        "cells": written,
-        "metadata": {"kernelspec": kernelspec, "language_info": {"name": "python"}, **(metadata or {})},
+        "cells": [{**cell, "id": f"cell-{number}", "source": code} for number, code in enumerate(cells)],
+        "metadata": {"kernelspec": kernelspec, "language_info": {"name": "python"}},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
@@ -146,7 +148,7 @@ class LabPage:
 
     @contextmanager
     def busy(self, how: str = "sleeps") -> Iterator[RunningCell]:
-        """Keep the kernel busy with a cell, in one of the ways of ``BUSY``."""
+        """Keep the kernel busy with a cell, in one of the ways of ``BUSY``; it ends with the block."""
         flag = self.notebook.with_suffix(f".{how}")
         cell = self.start_cell(_UNTIL.format(str(flag), BUSY[how]))
         until(lambda: "begun" in cell.text, "the cell runs")
@@ -160,11 +162,28 @@ class LabPage:
     def save(self) -> None:
         self.command("docmanager:save")
 
+    def save_with_widgets(self) -> None:
+        """Save it with the state of its widgets, as one may choose in JupyterLab's settings."""
+        for _ in range(2):  # on, and off again
+            self.save()
+            self.command("@jupyter-widgets/jupyterlab-manager:saveWidgetState")
+
     # -- the kernel ---------------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
+        )
 
     def restart_kernel(self) -> None:
         """What the button does after its question, and wait until the kernel is there again."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+        self.wait_ready()
+
+    def kill_kernel(self) -> None:
+        """End its process, and wait until Jupyter has started another and said so."""
+        os.kill(int(self.run_cell("import os; print(os.getpid())")), signal.SIGKILL)
+        self.page.locator(".jp-Dialog .jp-mod-accept").click(timeout=30_000)
         self.wait_ready()
 
     def shut_kernel_down(self) -> None:
@@ -232,7 +251,7 @@ def open_lab(
     page: Page, server: Jupyter, name: str, *cells: str, kernel: str = "python3", app: App = "lab"
 ) -> LabPage:
     """Open a new notebook, with a chat in its first cell unless *cells* say otherwise, and run its cells."""
-    notebook = write_notebook(server, name, cells or (CHAT,), kernel=kernel)
+    notebook = write_notebook(server, name, cells or (chat_cell(),), kernel=kernel)
     lab = LabPage(page, server, notebook, app).open()
     lab.run_all()
     return lab

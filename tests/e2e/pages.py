@@ -124,6 +124,11 @@ class ChatPage:
         row = self.assistant()
         return row.text if row is not None else ""
 
+    def complaint(self) -> str:
+        """What the chat says is wrong with it as a whole, and what to do; ``""`` where nothing is."""
+        panels = self.part("error-panel").all_inner_texts()
+        return panels[0] if panels else ""
+
     # -- what a person waits for --------------------------------------------------------------------------
 
     def wait_live(self, timeout: float = 30) -> Self:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.lab import BUSY, CHAT, LabPage
+from tests.e2e.lab import BUSY, LabPage, chat_cell
 from tests.e2e.pages import ChatPage
 from tests.support.model_server import Gate, ModelServer, Reply
 from tests.support.waiting import until
@@ -92,6 +92,16 @@ def test_a_stream_goes_on_while_a_cell_runs(
             chat.wait_text("one two three", 5)
             chat.wait_idle(5)
             assert cell.running
+    gate = Gate()
+    model.script(Reply("one two three", hold=gate))
+    chat.send("while a cell is interrupted")
+    gate.step()
+    chat.wait_text("one")
+    with pytest.raises(AssertionError, match="KeyboardInterrupt"), lab.busy():
+        lab.interrupt()
+    gate.open()
+    chat.wait_text("one two three", 5)
+    chat.wait_idle(5)
     chat.expect_rows_of(lab.entities())
 
 
@@ -100,7 +110,7 @@ def test_a_cell_that_runs_keeps_no_prompt_waiting(
 ) -> None:
     """From the first message on: the chat was displayed a moment before the kernel got busy."""
     lab = kernel_notebook("import webchat_widget")
-    lab.start_cell(CHAT)
+    lab.start_cell(chat_cell())
     with lab.busy("computes") as cell:
         chat = lab.chat()
         for prompt in ("the first", "another"):
@@ -120,7 +130,7 @@ def test_an_older_kernel_answers_when_its_cell_has_ended(
     kernel_notebook: Callable[..., LabPage], model: ModelServer
 ) -> None:
     lab = kernel_notebook("import webchat_widget", kernel="python-ipykernel6")
-    lab.start_cell(CHAT)
+    lab.start_cell(chat_cell())
     with lab.busy():
         panel = lab.page.locator("[data-webchat] [data-part=error-panel]")
         expect(panel).to_contain_text("The kernel is busy with a cell", timeout=4_000)
@@ -143,7 +153,7 @@ def test_an_older_kernel_answers_when_its_cell_has_ended(
 def test_a_flood_of_output_loses_nothing_of_an_answer(
     kernel_notebook: Callable[..., LabPage], model: ModelServer, tmp_path: Path, kernel: str
 ) -> None:
-    """Jupyter drops whatever a kernel says above a rate: here the rest of an answer, and that it has ended."""
+    """Jupyter drops what a kernel says above a rate: here the rest of an answer, and that it has ended."""
     lab = kernel_notebook(kernel=kernel)
     chat = lab.chat()
     gate, enough = Gate(), tmp_path / "enough"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, WebSocket
 
 from tests.e2e.conftest import CANARY, Console
 from tests.e2e.lab import LabPage
@@ -111,3 +111,35 @@ def test_the_key_is_nowhere(
     assert [place for place, text in places.items() if CANARY in text] == []
     assert not lab_server.stored(CANARY)
     assert lab_server.stored("rejected and echoed"), "the search looks into the right files"
+
+
+def test_a_key_that_only_the_kernel_needs_stays_in_its_memory(
+    page: Page, kernel_notebook: Callable[..., LabPage], model: ModelServer, bare_server: Jupyter
+) -> None:
+    frames: list[bytes] = []
+
+    def record(payload: bytes | str) -> None:
+        frames.append(payload if isinstance(payload, bytes) else payload.encode())
+
+    def listen(socket: WebSocket) -> None:
+        socket.on("framereceived", record)
+        socket.on("framesent", record)
+
+    page.on("websocket", listen)
+    lab = kernel_notebook()
+    chat = lab.chat()
+    model.script("fine", Reply(status=401), Reply(status=401, message=f"Bad key {CANARY}"), Reply(status=500))
+    for prompt in ("hello", "rejected", "rejected and echoed", "broken"):
+        chat.send(prompt)
+        chat.wait_idle()
+    assert model.completions[0].headers["authorization"] == f"Bearer {CANARY}", "the kernel does have the key"
+    assert lab.run_cell("import os; print(len(os.environ['OPENAI_API_KEY']))") == str(len(CANARY))
+    lab.run_cell("print(chat.entities, vars(chat), chat.get_state(), chat.where_reason)")
+    lab.save_with_widgets()
+    assert CANARY not in page.content()
+    assert [frame for frame in frames if CANARY.encode() in frame] == []
+    assert any(b"rejected and echoed" in frame for frame in frames), "the search looks at the right frames"
+    files = {path: path.read_bytes() for path in bare_server.folder.rglob("*") if path.is_file()}
+    assert [path for path, content in files.items() if CANARY.encode() in content] == []
+    told = {path.suffix for path, content in files.items() if b"rejected and echoed" in content}
+    assert {".ipynb", ".sqlite-wal"} <= told, "and into the right files"
