@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,26 +17,9 @@ from webchat_widget.notebook.chat import Changes, Run
 from webchat_widget.notebook.remote import RemoteChat, Server, find_server
 
 
-@pytest.fixture(scope="module")
-def model() -> Iterator[ModelServer]:
-    """The model's server."""
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Iterator[Jupyter]:
-    """A Jupyter server with the extension, below a base_url."""
-    folder = tmp_path_factory.mktemp("remote")
-    env = {"OPENAI_BASE_URL": model.url}
-    with Jupyter(folder, command="webchat", base_url="/user/x/", env=env) as jupyter:
-        yield jupyter
-
-
 @pytest.fixture
-def chat(server: Jupyter, model: ModelServer) -> RemoteChat:
+def chat(server: Jupyter) -> RemoteChat:
     """A client as a kernel of that server has it."""
-    model.reset()
     return RemoteChat(Server(server.url(), server.token))
 
 
@@ -175,7 +157,6 @@ def test_nobody_there(conv: str) -> None:
 
 def test_a_wait_lives_through_a_restart(tmp_path: Path, model: ModelServer) -> None:
     gate = Gate()
-    model.reset()
     model.script(Reply(chunks=["one ", "two"], hold=gate))
     with Jupyter(tmp_path, command="webchat", env={"OPENAI_BASE_URL": model.url}) as server:
         run = RemoteChat(Server(server.url(), server.token)).send("hi", conv_id="c")
@@ -190,7 +171,6 @@ def test_a_wait_lives_through_a_restart(tmp_path: Path, model: ModelServer) -> N
 
 
 def test_a_server_that_asks_for_no_login(tmp_path: Path, model: ModelServer) -> None:
-    model.reset()
     model.script("Hello.")
     open_to_all = Jupyter(tmp_path, command="webchat", env={"OPENAI_BASE_URL": model.url})
     open_to_all.token = ""
@@ -201,7 +181,6 @@ def test_a_server_that_asks_for_no_login(tmp_path: Path, model: ModelServer) -> 
 
 
 def test_a_run_that_the_server_forgot(tmp_path: Path, model: ModelServer) -> None:
-    model.reset()
     model.script(Reply("never", hold=Gate()))
     server = Jupyter(tmp_path, command="webchat", env={"OPENAI_BASE_URL": model.url})
     server.timeline_db = Path(":memory:")

@@ -85,7 +85,7 @@ class KernelHost:
                 self._context.run(_belong_to_no_cell)
                 self._thread = threading.Thread(
                     target=self._context.copy().run,
-                    args=(self._loop.run_forever,),
+                    args=(_serve, self._loop),
                     name="webchat-host",
                     daemon=True,
                 )
@@ -115,6 +115,16 @@ class KernelHost:
 def kernel_host() -> KernelHost:
     """This process's host."""
     return KernelHost(Path(jupyter_data_dir(), *FOLDER))
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """The thread: run the loop until it is stopped, then end what is left in it."""
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        while True:
+            try:
+                return runner.get_loop().run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                continue  # of a strange engine: it ends the task that raised it, and no other
 
 
 def _belong_to_no_cell() -> None:
