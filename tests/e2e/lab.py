@@ -149,7 +149,8 @@ class LabPage:
     @contextmanager
     def busy(self, how: str = "sleeps") -> Iterator[RunningCell]:
         """Keep the kernel busy with a cell, in one of the ways of ``BUSY``; it ends with the block."""
-        flag = self.notebook.with_suffix(f".{how}")
+        flag = self.notebook.with_name(f".{self.notebook.stem}-{how}")
+        flag.unlink(missing_ok=True)
         cell = self.start_cell(_UNTIL.format(str(flag), BUSY[how]))
         until(lambda: "begun" in cell.text, "the cell runs")
         try:
@@ -157,7 +158,6 @@ class LabPage:
         finally:
             flag.touch()
         cell.wait()
-        flag.unlink()
 
     def save(self) -> None:
         self.command("docmanager:save")
