@@ -261,6 +261,25 @@ describe("a stream", () => {
     expect(heard.at(-1)).toBe("lost");
   });
 
+  it("is asked for while frames come without a pause, too", async () => {
+    open();
+    await settle();
+    for (let at = 0; at < 31; at += 1) {
+      log(`l${at}`);
+      await settle(1_000);
+    }
+    expect(kernel.ops()).toEqual(["open", "ping"]);
+  });
+
+  it("is another one where the numbers begin again", async () => {
+    open();
+    await settle();
+    for (let at = 0; at < 3; at += 1) log(`l${at}`);
+    const frame = (n: number) => ({ sem: true, n, event: { type: "log", id: `m${n}`, data: {} } });
+    kernel.say({ frames: [frame(3), frame(1), frame(2)] });
+    expect(heard.slice(-2)).toEqual([[4, "log", "m3"], "lost"]);
+  });
+
   it("is asked 3 s after its last frame whether that was the last one", async () => {
     const channel = open();
     await settle();
@@ -414,6 +433,25 @@ describe("a comm that is dead", () => {
     kernel.silent = true;
     return outcome(transport.chat(request));
   };
+  const labKernel = () => {
+    const signal = () => {
+      const slots = new Set<() => void>();
+      return {
+        slots,
+        connect: (slot: () => void) => void slots.add(slot),
+        disconnect: (slot: () => void) => void slots.delete(slot),
+        emit: () => {
+          for (const slot of slots) slot();
+        },
+      };
+    };
+    const [statusChanged, connectionStatusChanged] = [signal(), signal()];
+    const state = { status: "idle", connectionStatus: "connected", statusChanged, connectionStatusChanged };
+    kernel.widget_manager = { kernel: state };
+    unwatch();
+    start();
+    return state;
+  };
   const gone = { kind: "gone", message: expect.stringContaining("Run the cell again") };
 
   it.each([false, true])("is known at once where sending fails (as a promise: %s)", async (promises) => {
@@ -466,24 +504,31 @@ describe("a comm that is dead", () => {
   });
 
   it("is known where the kernel's state says so", async () => {
-    const slots = new Set<() => void>();
-    const statusChanged = {
-      connect: (slot: () => void) => void slots.add(slot),
-      disconnect: (slot: () => void) => void slots.delete(slot),
-    };
-    const state = { status: "idle", connectionStatus: "connected", statusChanged };
-    kernel.widget_manager = { kernel: state };
-    unwatch();
-    start();
+    const state = labKernel();
     const chat = await waitingPrompt();
     for (const status of ["busy", "autorestarting", "idle"]) {
       state.status = status;
-      for (const slot of slots) slot();
+      state.statusChanged.emit();
     }
     await settle(1_600);
     expect(chat.now).toEqual(gone);
     unwatch();
-    expect(slots.size).toBe(0);
+    expect(state.statusChanged.slots.size + state.connectionStatusChanged.slots.size).toBe(0);
+  });
+
+  it("is known where the notebook has taken another kernel, but not where it lost its connection", async () => {
+    const state = labKernel();
+    open();
+    await settle();
+    kernel.silent = true;
+    state.connectionStatus = "connecting";
+    state.connectionStatusChanged.emit();
+    await settle(60_000);
+    expect(heard.at(-1)).toEqual([1, "ws.hello", "ws.hello"]);
+    kernel.dead = true;
+    state.connectionStatusChanged.emit();
+    await settle();
+    expect(heard.at(-1)).toBe("gone");
   });
 
   it("is known where a kernel with nothing to do answers nothing", async () => {

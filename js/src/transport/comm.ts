@@ -63,14 +63,17 @@ export function commTransport(
 function openStream(line: Line, convId: string, profile: string, events: ChannelEvents): Channel {
   const rid = newKey();
   let base: number | null = null;
+  let last = 0;
   let early: unknown[] = [];
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let regular: ReturnType<typeof setInterval> | undefined;
+  let tail: ReturnType<typeof setTimeout> | undefined;
   let asking = false;
   let done = false;
 
   const leave = () => {
     done = true;
-    clearTimeout(timer);
+    clearInterval(regular);
+    clearTimeout(tail);
     unlisten();
   };
   const close = () => {
@@ -84,15 +87,18 @@ function openStream(line: Line, convId: string, profile: string, events: Channel
       if (done || base === null) return;
       const frame = record(each);
       const n = Number(frame?.n);
-      if (Number.isSafeInteger(n) && n > base) events.message({ ...frame, n: n - base + 1 });
+      if (!Number.isSafeInteger(n) || n <= base) continue;
+      if (n < last) {
+        // the kernel had forgotten this page, and counts for others from the beginning
+        close();
+        events.close("lost");
+        return;
+      }
+      last = n;
+      events.message({ ...frame, n: n - base + 1 });
     }
   };
-  const pingAfter = (ms: number) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => void ping(), ms);
-  };
   const ping = async () => {
-    pingAfter(asking ? TAIL_MS : PING_MS);
     if (asking) return;
     asking = true;
     try {
@@ -120,7 +126,8 @@ function openStream(line: Line, convId: string, profile: string, events: Channel
         return;
       }
       pass(frames);
-      if (!done) pingAfter(TAIL_MS);
+      clearTimeout(tail);
+      if (!done) tail = setTimeout(() => void ping(), TAIL_MS);
     },
     closed(code) {
       if (base === null) return; // the end of an earlier one
@@ -151,7 +158,7 @@ function openStream(line: Line, convId: string, profile: string, events: Channel
       events.message({ sem: true, n: 1, event: { type: "ws.hello", id: "ws.hello", data: hello } });
       pass(early);
       early = [];
-      if (!done) pingAfter(PING_MS);
+      if (!done) regular = setInterval(() => void ping(), PING_MS);
     } catch (error) {
       if (done) return;
       close();

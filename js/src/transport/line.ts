@@ -82,9 +82,7 @@ export class Line {
       comm_live_update: () => this.#check(true),
     };
     for (const [name, listener] of Object.entries(hears)) wire.on(name, listener);
-    const unwatch = watchKernel(wire.widget_manager, () => {
-      if (this.#state() === "gone") this.#check(true);
-    });
+    const unwatch = watchKernel(wire.widget_manager, (firm) => this.#check(firm));
     return () => {
       unwatch();
       for (const [name, listener] of Object.entries(hears)) wire.off(name, listener);
