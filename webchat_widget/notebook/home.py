@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import weakref
 from functools import cache
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from webchat_widget.errors import NotFound, ServerUnavailable, WebChatError
+from webchat_widget.errors import ConversationHeld, NotFound, ServerUnavailable, WebChatError
+from webchat_widget.timeline.files import PROMISE_SECONDS
 from webchat_widget.typing import JSONObject
 
 from .chat import Changes, Chat
@@ -115,13 +117,24 @@ class Home(Chat):
     def _tell_server(self) -> WebChatError | None:
         if self._owed is not None:
             try:
-                self._now.configure(self.conv_id, self._owed)
+                self._configure(self._owed)
             except WebChatError as error:
                 if error.status < 500 and error.status != 409:
                     raise
                 return error
             self._owed = None
         return None
+
+    def _configure(self, settings: JSONObject) -> None:
+        """A server keeps away from what it has handed over for a moment, even when we are back so soon."""
+        until = time.monotonic() + PROMISE_SECONDS
+        while True:
+            try:
+                return self._now.configure(self.conv_id, settings)
+            except ConversationHeld:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     # -- Chat --------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 from jupyter_core.paths import jupyter_runtime_dir
 from msgspec import Struct
 
-from webchat_widget.errors import ServerUnavailable, WebChatError
+from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatError
 from webchat_widget.typing import JSONObject
 
 from .chat import Changes, Chat
@@ -181,6 +181,8 @@ def _refusal(error: urllib.error.HTTPError) -> WebChatError:
         return _no_extension()
     if error.code in (401, 403):
         return _no_access()
+    if code == ConversationHeld.code:
+        return ConversationHeld(message)
     refused = WebChatError(message, code=code)
     refused.status = error.code
     return refused

@@ -138,8 +138,8 @@ class ChatService:
         """Leave a conversation to a kernel: what runs ends as interrupted, its readers are closed, and all of
         it, with what waits in the queue, is where a kernel looks for it. False where it is unknown.
 
-        The next call for it takes it back, unless a kernel has it open by then. Raises NotAllowed where the
-        store hands nothing over, StoreUnavailable and ShuttingDown.
+        For the next seconds it is the kernel's to open; then the next call takes it back, unless it is open.
+        Raises NotAllowed where the store hands nothing over, StoreUnavailable and ShuttingDown.
         """
         store = self._env.store
         if not isinstance(store, HandsOver):

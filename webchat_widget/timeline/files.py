@@ -6,10 +6,13 @@ import hashlib
 import re
 from pathlib import Path
 
-__all__ = ["FOLDER", "conversation_file"]
+__all__ = ["FOLDER", "PROMISE_SECONDS", "conversation_file"]
 
 FOLDER = ("webchat", "conversations")
 """Below Jupyter's data directory; kernels and servers must agree on it."""
+
+PROMISE_SECONDS = 3.0
+"""For so long a server leaves what it has handed over to the kernel, which opens it within milliseconds."""
 
 _TAGGED = re.compile(r".*-[0-9a-f]{8}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")

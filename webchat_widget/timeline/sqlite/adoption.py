@@ -8,6 +8,7 @@ Both ways the kernel's file is locked from the first look to the last.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 
 from webchat_widget.errors import ConversationHeld, StoreUnavailable, WebChatError
 from webchat_widget.timeline.entities import is_terminal
-from webchat_widget.timeline.files import conversation_file
+from webchat_widget.timeline.files import PROMISE_SECONDS, conversation_file
 from webchat_widget.timeline.store import Loaded
 from webchat_widget.typing import JSONObject
 
@@ -72,18 +73,22 @@ _MERGE = {
 class AdoptingStore(SQLiteStore):
     """The server's store: it takes in what a kernel left in `folder` as soon as it is asked for it.
 
-    Calls for a conversation that a kernel has open raise ConversationHeld.
+    Calls for a conversation that a kernel has open raise ConversationHeld; so do those for one that was handed
+    over less than `promise` seconds ago.
     """
 
-    def __init__(self, path: str | Path, folder: Path) -> None:
+    def __init__(self, path: str | Path, folder: Path, *, promise: float = PROMISE_SECONDS) -> None:
         super().__init__(path)
         self._folder = folder
+        self._promise = promise
+        self._promised: dict[str, float] = {}
+        """Until when a conversation that was handed over is left to the kernel that is about to open it."""
 
     async def load(self, conv_id: str) -> Loaded | None:
         """A conversation, or None where neither we nor a kernel knew it."""
 
         def work(db: sqlite3.Connection) -> Loaded | None:
-            _adopt(db, self._file(conv_id), conv_id)
+            self._adopt(db, conv_id)
             return statements.load(db, conv_id)
 
         return await self._submit(work, alone=True)
@@ -92,7 +97,7 @@ class AdoptingStore(SQLiteStore):
         """Replace a conversation's settings; `now` is Unix ms."""
 
         def work(db: sqlite3.Connection) -> None:
-            _adopt(db, self._file(conv_id), conv_id)
+            self._adopt(db, conv_id)
             with transaction(db):
                 statements.save_settings(db, conv_id, settings, now)
 
@@ -100,7 +105,21 @@ class AdoptingStore(SQLiteStore):
 
     async def hand_over(self, conv_id: str) -> bool:
         """Move a conversation into the file where a kernel looks for it; False where it is unknown."""
-        return await self._submit(lambda db: _hand_over(db, self._file(conv_id), conv_id), alone=True)
+
+        def work(db: sqlite3.Connection) -> bool:
+            known = _hand_over(db, self._file(conv_id), conv_id)
+            if known:
+                self._promised[conv_id] = time.monotonic() + self._promise
+            return known
+
+        return await self._submit(work, alone=True)
+
+    def _adopt(self, db: sqlite3.Connection, conv_id: str) -> None:
+        # A page that was just sent away comes back at once; the kernel must be first.
+        if time.monotonic() < self._promised.get(conv_id, 0.0):
+            raise _held()
+        self._promised.pop(conv_id, None)
+        _adopt(db, self._file(conv_id), conv_id)
 
     def _file(self, conv_id: str) -> Path:
         return conversation_file(self._folder, conv_id)
@@ -199,10 +218,7 @@ def _blaming(path: Path, conv_id: str) -> Iterator[None]:
 
 def _fault(error: Exception, path: Path, conv_id: str) -> WebChatError:
     if is_busy(error):
-        return ConversationHeld(
-            "This conversation runs in a notebook's kernel. Open it there, or shut that kernel down and "
-            "retry."
-        )
+        return _held()
     said, advice = str(error), ""
     if isinstance(error, StoreUnavailable):
         said = "made by a newer version of webchat-widget"
@@ -212,6 +228,12 @@ def _fault(error: Exception, path: Path, conv_id: str) -> WebChatError:
     return StoreUnavailable(
         f"The conversation {conv_id} can't be opened ({path}: {said}).{advice} Others are not affected.",
         code="conversation_unreadable",
+    )
+
+
+def _held() -> ConversationHeld:
+    return ConversationHeld(
+        "This conversation runs in a notebook's kernel. Open it there, or shut that kernel down and retry."
     )
 
 
