@@ -87,6 +87,11 @@ class Outlet:
         self._frames.append(frame)
         self._work()
 
+    def forget_frames(self) -> None:
+        """The stream has ended, so what is left of it must not come after the opening of the next."""
+        self._frames.clear()
+        self._room.set()
+
     def _work(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._drain(), name="webchat-outlet")
@@ -177,6 +182,7 @@ class Port:
         """The pool has closed the stream: pages that still want it open it again."""
         self._connection = None
         self._streams.clear()
+        self._outlet.forget_frames()
         self._outlet.put({"closed": code})
 
     # -- ops -----------------------------------------------------------------------------------------------
@@ -210,14 +216,15 @@ class Port:
     async def _open(self, rid: str, body: JSONObject) -> _Reply:
         conv_id = self._own(body)
         profile = str(body.get("profile") or "default")
-        service = await self._service()
-        async with self._joining:
-            if self._connection is None:
-                self._n = 1  # the pool's own hello
-                self._connection = await service.join(conv_id, profile, _Reader(self), append=True)
         self._streams[rid] = self._now()
-        hello = await service.hello(conv_id, profile)
-        return _Reply({"n": self._n, "hello": hello})
+        try:
+            hello = await self._join(conv_id, profile)
+        except BaseException:
+            self._streams.pop(rid, None)
+            raise
+        finally:
+            self._hush()  # who asked, or the widget, may have left meanwhile
+        return _Reply({"n": self._n, "hello": hello}) if rid in self._streams else _gone()
 
     async def _close_stream(self, rid: str, body: JSONObject) -> _Reply:
         self._streams.pop(str(body.get("stream")), None)
@@ -227,7 +234,7 @@ class Port:
     async def _ping(self, rid: str, body: JSONObject) -> _Reply:
         stream = str(body.get("stream"))
         if stream not in self._streams:
-            return _Reply({"message": "The stream is not open.", "reason": "Gone", "code": "gone"}, 410)
+            return _gone()
         self._streams[stream] = self._now()
         service = await self._service()
         return _Reply(service.pong(self._hosted().conv_id).event["data"])
@@ -260,6 +267,15 @@ class Port:
 
     # -- parts -----------------------------------------------------------------------------------------------
 
+    async def _join(self, conv_id: str, profile: str) -> JSONObject:
+        """See to it that the conversation's frames come here; returns a hello."""
+        service = await self._service()
+        async with self._joining:
+            if self._connection is None:
+                self._n = 1  # the pool's own hello
+                self._connection = await service.join(conv_id, profile, _Reader(self), append=True)
+        return await service.hello(conv_id, profile)
+
     async def _service(self) -> ChatService:
         return await self._hosted().ready()
 
@@ -291,6 +307,7 @@ class Port:
         if not self._streams and self._connection is not None:
             connection, self._connection = self._connection, None
             connection.close(1000, "nobody listens")
+            self._outlet.forget_frames()
 
     def _leave(self) -> None:
         self._streams.clear()
@@ -337,6 +354,10 @@ def _refusal(status: int, error: WebChatError | None) -> _Reply:
     if error.field:
         body["field"] = error.field
     return _Reply(body, status)
+
+
+def _gone() -> _Reply:
+    return _Reply({"message": "The stream is not open.", "reason": "Gone", "code": "gone"}, 410)
 
 
 @cache
