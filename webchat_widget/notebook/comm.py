@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -17,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from webchat_widget.errors import BadRequest, NotFound, WebChatError
+from webchat_widget.errors import BadRequest, NotFound, TooLarge, WebChatError
 from webchat_widget.requests import (
     check_conv_id,
     decode_json,
@@ -44,6 +46,9 @@ _FULL = 100
 """Frames that may wait here. More wait in the conversation's pool, which merges them."""
 _FORGET_SECONDS = 120.0
 _SWEEP_SECONDS = 30.0
+_MAX_BODY = 2**20
+"""Bytes of a request, as over HTTP."""
+_RID = re.compile(r"[\x21-\x7e]{1,100}")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -188,7 +193,8 @@ class Port:
     # -- ops -----------------------------------------------------------------------------------------------
 
     def _take(self, content: Any) -> None:
-        if not isinstance(content, dict) or not isinstance(rid := content.get("rid"), str) or len(rid) > 100:
+        rid = content.get("rid") if isinstance(content, dict) else None
+        if not isinstance(rid, str) or not _RID.fullmatch(rid):
             return  # nobody to answer
         task = asyncio.create_task(self._answer(rid, content), name="webchat-op")
         self._tasks.add(task)
@@ -205,9 +211,10 @@ class Port:
         self._outlet.put({"rid": rid, "status": reply.status, "headers": reply.headers, "body": reply.body})
 
     async def _do(self, rid: str, content: JSONObject) -> _Reply:
-        op = self._ops.get(str(content.get("op")))
+        name = content.get("op")
+        op = self._ops.get(name) if isinstance(name, str) else None
         if op is None:
-            raise NotFound(f"There is no operation {str(content.get('op'))[:60]!r}.", code="unknown_op")
+            raise NotFound("There is no such operation.", code="unknown_op")
         return await op(rid, _checked(content.get("body")))
 
     async def _health(self, rid: str, body: JSONObject) -> _Reply:
@@ -340,9 +347,12 @@ def _checked(body: Any) -> JSONObject:
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.", code="bad_json")
     try:
-        return decode_json(_encode(body))
+        text = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         raise BadRequest("The body is no JSON.", code="bad_json") from None
+    if len(text) > _MAX_BODY:
+        raise TooLarge(f"The request is larger than {_MAX_BODY:,} bytes.", code="body_too_large")
+    return decode_json(text)
 
 
 def _refusal(status: int, error: WebChatError | None) -> _Reply:
