@@ -164,6 +164,27 @@ class TestOps:
         assert "canary" in caplog.text
 
 
+class TestWordsOfTheSystemThatAreNoUnicode:
+    """The name of a file, or a variable of the environment, may be any bytes."""
+
+    def test_in_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        line = Line()
+
+        async def ready() -> None:
+            raise StoreUnavailable("/home/m\udcfcller is full.")
+
+        monkeypatch.setattr(line.hosted, "ready", ready)
+        assert line.ask("health")["body"]["message"] == "/home/m\ufffdller is full."
+
+    def test_in_an_answer(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+        monkeypatch.setenv("WEBCHAT_MODEL", "m\udcfcller")
+        line = Line()
+        assert line.ask("health")["status"] == 500
+        assert line.ask("timeline", conv_id="c")["status"] == 200
+        assert "health failed" in caplog.text
+
+
 def over_the_comm(case: dict[str, Any]) -> tuple[str, Any] | None:
     """The op and body that a case of HTTP is here; None for what no comm can carry."""
     path, _, query = case["path"].partition("?")

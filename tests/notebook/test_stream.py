@@ -232,13 +232,11 @@ class TestStreams:
     def test_pages_that_are_silent_together_are_not(self) -> None:
         """The kernel hears nobody for as long as a cell runs."""
         line = Line(ScriptedEngine([0.5, "one"]))
-        streams = [line.open(), line.open()]
+        streams = [line.tell("open", conv_id="c") for _ in range(2)]
         line.say()
         line.until_type("run.finished")
-        assert [line.reply(rid)["status"] for rid in [line.tell("ping", stream=s) for s in streams]] == [
-            200,
-            200,
-        ]
+        pings = [line.tell("ping", stream=stream) for stream in streams]
+        assert [line.reply(ping)["status"] for ping in pings] == [200, 200]
 
 
 def finished(line: Line, run: str) -> bool:

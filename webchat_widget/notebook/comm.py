@@ -29,6 +29,7 @@ from webchat_widget.requests import (
 )
 from webchat_widget.runtime.pool import Connection
 from webchat_widget.runtime.service import ChatService
+from webchat_widget.sem.text import clean
 from webchat_widget.typing import JSONObject
 
 from .host import KernelHost
@@ -70,7 +71,7 @@ class Outlet:
 
     def __init__(self, send: Callable[[JSONObject], None]) -> None:
         self._send = send
-        self._answers: deque[JSONObject] = deque()
+        self._answers: deque[tuple[JSONObject, str]] = deque()
         self._frames: list[JSONObject] = []
         self._next = 0.0
         """When frames may go out again."""
@@ -79,8 +80,8 @@ class Outlet:
         self._task: asyncio.Task[None] | None = None
 
     def put(self, message: JSONObject) -> None:
-        """Queue an answer, or anything else that is no frame."""
-        self._answers.append(message)
+        """Queue an answer, or anything else that is no frame. Raises ValueError for what is no JSON."""
+        self._answers.append((message, _encode(message).decode()))
         self._asked.set()
         self._work()
 
@@ -105,21 +106,21 @@ class Outlet:
         now = asyncio.get_running_loop().time
         while self._answers or self._frames:
             if self._answers:
-                await self._put_out(self._answers.popleft())
+                await self._put_out(*self._answers.popleft())
             elif (pause := self._next - now()) > 0:
                 self._asked.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._asked.wait()
             else:
-                frames, self._frames = self._frames, []
+                message: JSONObject = {"frames": self._frames}
+                self._frames = []
                 self._room.set()
                 self._next = now() + _FRAMES_SECONDS
-                await self._put_out({"frames": frames})
+                await self._put_out(message, _encode(message).decode())
         self._task = None
 
-    async def _put_out(self, message: JSONObject) -> None:
-        text = _encode(message).decode()
+    async def _put_out(self, message: JSONObject, text: str) -> None:
         if len(text) <= _PIECE:
             self._send(message)
             if len(text) > _SMALL:
@@ -202,12 +203,14 @@ class Port:
 
     async def _answer(self, rid: str, content: JSONObject) -> None:
         try:
-            reply = await self._do(rid, content)
+            self._put(rid, await self._do(rid, content))
         except WebChatError as error:
-            reply = _refusal(error.status, error)
+            self._put(rid, _refusal(error.status, error))
         except Exception:
             self._host.log.exception("webchat: %s failed", content.get("op"))
-            reply = _refusal(500, None)
+            self._put(rid, _refusal(500, None))
+
+    def _put(self, rid: str, reply: _Reply) -> None:
         self._outlet.put({"rid": rid, "status": reply.status, "headers": reply.headers, "body": reply.body})
 
     async def _do(self, rid: str, content: JSONObject) -> _Reply:
@@ -360,7 +363,8 @@ def _refusal(status: int, error: WebChatError | None) -> _Reply:
     if error is None:
         message = "Something went wrong inside the chat; the log of Jupyter says what."
         return _Reply({"message": message, "reason": reason, "code": "internal_error"}, status)
-    body = {"message": error.message, "reason": reason, "code": error.code}
+    # It may name a file, whose name need be no Unicode.
+    body = {"message": clean(error.message), "reason": reason, "code": error.code}
     if error.field:
         body["field"] = error.field
     return _Reply(body, status)
