@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
@@ -180,12 +180,12 @@ def kernel_notebook(
 
 @pytest.fixture(params=["lab", "page", "kernel"])
 def chat(request: pytest.FixtureRequest) -> ChatPage:
-    """A fresh chat: in a cell of JupyterLab, as a page of its own, and in a cell whose kernel is the host."""
+    """A fresh chat: in a cell of JupyterLab, as a page of its own, and in Notebook 7 by way of its kernel."""
     if request.param == "page":
         return open_page(request.getfixturevalue("page"), request.getfixturevalue("lab_server"))
-    opens = request.getfixturevalue("notebook" if request.param == "lab" else "kernel_notebook")
-    chat: ChatPage = opens().chat()
-    return chat
+    if request.param == "lab":
+        return cast(LabPage, request.getfixturevalue("notebook")()).chat()
+    return cast(LabPage, request.getfixturevalue("kernel_notebook")(app="notebook")).chat()
 
 
 LOGGED = pytest.StashKey[dict[int, int]]()

@@ -1,4 +1,4 @@
-"""What one may see of a chat in a kernel, mostly of one that is not well; each brings it about for a while."""
+"""What one may see of a chat in a kernel, mostly when it is not well; each brings it about for a while."""
 
 from __future__ import annotations
 

@@ -84,6 +84,9 @@ class LabPage:
 
     def __init__(self, page: Page, server: Jupyter, notebook: Path, app: App = "lab") -> None:
         self.page, self.server, self.notebook, self.app = page, server, notebook, app
+        # That a server or a kernel is gone is said in a dialog, which would take the next key.
+        last = page.locator(".jp-Dialog .jp-Dialog-footer button").last
+        page.add_locator_handler(last, lambda button: button.click())
 
     def open(self) -> Self:
         self.page.goto(self.server.url(_ADDRESSES[self.app].format(self.notebook.name), login=True))
@@ -181,9 +184,9 @@ class LabPage:
         self.wait_ready()
 
     def kill_kernel(self) -> None:
-        """End its process, and wait until Jupyter has started another and said so."""
+        """End its process, and wait until Jupyter has said so and started another."""
         os.kill(int(self.run_cell("import os; print(os.getpid())")), signal.SIGKILL)
-        self.page.locator(".jp-Dialog .jp-mod-accept").click(timeout=30_000)
+        self.page.wait_for_function("() => document.querySelector('.jp-Dialog') !== null")
         self.wait_ready()
 
     def shut_kernel_down(self) -> None:

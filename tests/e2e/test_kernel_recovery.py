@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.lab import LabPage, chat_cell
@@ -20,11 +19,10 @@ def heard(model: ModelServer) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in messages]
 
 
-@pytest.mark.parametrize("kernel", ["python3", "python-ipykernel6"])
 def test_a_restart_of_the_kernel_in_mid_stream(
-    kernel_notebook: Callable[..., LabPage], model: ModelServer, kernel: str
+    kernel_notebook: Callable[..., LabPage], model: ModelServer
 ) -> None:
-    lab = kernel_notebook(kernel=kernel)
+    lab = kernel_notebook()
     chat = lab.chat()
     begin(chat, model, Gate())
     before = texts(chat)

@@ -209,9 +209,9 @@ def test_a_conversation_has_one_kernel_at_a_time(
     new_page: Callable[..., Page], bare_server: Jupyter, model: ModelServer
 ) -> None:
     cell = chat_cell(repr(f"shared-{uuid.uuid4()}"))
-    first = open_lab(new_page(), bare_server, "first-holder.ipynb", cell)
+    first = open_lab(new_page(), bare_server, "first-holder.ipynb", cell, app="notebook")
     first.chat().ask("mine")
-    second = open_lab(new_page(), bare_server, "second-holder.ipynb", cell)
+    second = open_lab(new_page(), bare_server, "second-holder.ipynb", cell, app="notebook")
     chat = ChatInLab(second)
     until(lambda: "Another kernel has this conversation open" in chat.complaint(), "it says who has it", 10)
     with pytest.raises(AssertionError, match="Another kernel has this conversation open"):
