@@ -261,7 +261,7 @@ export class Line {
 function gone(): ApiError {
   return new ApiError(
     "gone",
-    "The kernel was restarted or has ended, so this view has lost its chat. Run the cell again: the conversation is kept.",
+    "The kernel was restarted or has ended, so this view has lost its chat. Run the cell again: what is kept on disk is there.",
   );
 }
 
@@ -270,9 +270,9 @@ function unanswered(state: KernelState): string {
     return "The kernel is busy with a cell. The chat appears by itself as soon as the cell has ended.";
   }
   if (state === "unknown") {
-    return "Either the kernel is busy with a cell, then the chat appears by itself as soon as the cell has ended; or it was restarted, then run this cell again. Your conversation is kept.";
+    return "Either the kernel is busy with a cell, then the chat appears by itself as soon as the cell has ended; or it was restarted, then run this cell again: what is kept on disk is there.";
   }
-  return "The kernel was restarted or is gone. Run this cell again: your conversation is kept.";
+  return "The kernel was restarted or is gone. Run this cell again: what is kept on disk is there.";
 }
 
 function slow(state: KernelState): string {

@@ -44,8 +44,9 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
     }),
     [session, profile, onSend, sent],
   );
-  const running = runs.findLast((run) => run.props.status === "started");
   const { failure, hydrated } = status;
+  const ended = failure?.kind === "gone";
+  const running = ended ? undefined : runs.findLast((run) => run.props.status === "started");
   const blocked = status.phase === "error" && !hydrated;
   return (
     <View.Provider value={view}>
@@ -78,7 +79,8 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
             draft={draft}
             setDraft={setDraft}
             running={running !== undefined}
-            canSend={!blocked}
+            canSend={!blocked && !ended}
+            ended={ended}
             onSend={view.send}
             onStop={() => session.stop(running?.id)}
           />

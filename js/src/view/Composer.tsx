@@ -9,6 +9,8 @@ interface Props {
   /** A run is going on: the button stops it; Enter still sends, into the queue. */
   running: boolean;
   canSend: boolean;
+  /** Nothing typed here can go anywhere any more; what stands here can still be copied. */
+  ended: boolean;
   onSend: (prompt: string) => void;
   onStop: () => Promise<void>;
 }
@@ -19,7 +21,7 @@ function grow(area: HTMLTextAreaElement): void {
   if (area.scrollHeight > 0) area.style.height = `${area.scrollHeight}px`;
 }
 
-export function Composer({ input, draft, setDraft, running, canSend, onSend, onStop }: Props) {
+export function Composer({ input, draft, setDraft, running, canSend, ended, onSend, onStop }: Props) {
   const [stopping, setStopping] = useState(false);
   useLayoutEffect(() => {
     if (input.current) grow(input.current);
@@ -70,7 +72,10 @@ export function Composer({ input, draft, setDraft, running, canSend, onSend, onS
         data-part="composer-input"
         rows={1}
         value={draft}
-        placeholder={running ? "Type the next message…" : "Ask anything…"}
+        readOnly={ended}
+        placeholder={
+          ended ? "Run the cell again to go on" : running ? "Type the next message…" : "Ask anything…"
+        }
         aria-label="Message"
         spellcheck={true}
         onInput={(event) => setDraft(event.currentTarget.value)}
