@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,7 @@ class Places:
         self.open: list[SQLiteStore] = []
 
     def server(self) -> AdoptingStore:
-        self.open.append(store := AdoptingStore(self.database, self.folder))
+        self.open.append(store := AdoptingStore(self.database, self.folder, promise=0))
         return store
 
     def kernel(self) -> SQLiteStore:
@@ -434,3 +436,55 @@ class TestHandOver:
         assert await server.hand_over("c") is True
         await server.close()
         assert places.count(places.database)["keys"] == 2
+
+
+_KERNELS = """
+import asyncio, sys
+from pathlib import Path
+from webchat_widget.errors import ConversationHeld
+from webchat_widget.timeline.files import conversation_file
+from webchat_widget.timeline.sqlite import SQLiteStore
+from webchat_widget.timeline.store import Batch
+
+async def write(folder, name, count):
+    written = 0
+    while written < count:
+        store = SQLiteStore(conversation_file(Path(folder), "c"), in_use=lambda: ConversationHeld("held"))
+        try:
+            loaded = await store.load("c")
+            version = 1 + (loaded.version if loaded else 0)
+            row = {"id": f"{name}-{written}", "kind": "note", "createdSeq": version, "version": version}
+            await store.write(Batch(conv_id="c", version=version, rows=({**row, "props": {}},)))
+            written += 1
+        except ConversationHeld:
+            pass
+        finally:
+            await store.close()
+
+asyncio.run(write(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+async def test_a_server_and_three_kernels_that_snatch_it_from_each_other_lose_nothing(places: Places) -> None:
+    """Files appear, are locked, handed over, taken in and removed under each other's hands."""
+    command = [sys.executable, "-c", _KERNELS, str(places.folder)]
+    kernels = [
+        await asyncio.create_subprocess_exec(*command, name, "25", stderr=asyncio.subprocess.PIPE)
+        for name in ("a", "b", "c")
+    ]
+    ends = asyncio.gather(*(kernel.communicate() for kernel in kernels))
+    server = places.server()
+    taken = given = highest = 0
+    while not ends.done():
+        with contextlib.suppress(ConversationHeld):
+            found = await server.load("c")
+            taken += 1
+            assert found is None or found.version >= highest, "a version never goes down"
+            highest = found.version if found else highest
+            if taken % 2:
+                given += await server.hand_over("c")
+    assert b"".join([error for _, error in await ends]).decode() == ""
+    rows = {each["id"] for each in (await loaded(server)).rows}
+    assert rows == {f"{name}-{n}" for name in "abc" for n in range(25)}
+    assert taken
+    assert given

@@ -19,7 +19,7 @@ from webchat_widget.errors import ConversationHeld, StoreUnavailable
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.memory import MemoryStore
 from webchat_widget.timeline.migrations import MIGRATIONS
-from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS, SQLiteStore
+from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS, SQLiteStore, connection
 from webchat_widget.timeline.store import Batch, KeyRecord, PendingRun
 from webchat_widget.turns import Message, ToolCall
 
@@ -400,9 +400,8 @@ class TestTwoOwners:
     ) -> None:
         await store.write(batch("c", 1, row()))
         second = SQLiteStore(file, in_use=lambda: ConversationHeld("Another kernel has it."))
-        for _ in range(2):
-            with pytest.raises(ConversationHeld, match="Another kernel has it") as error:
-                await second.load("c")
+        with pytest.raises(ConversationHeld, match="Another kernel has it") as error:
+            await second.load("c")
         assert (error.value.code, error.value.status, error.value.retryable) == (
             "conversation_held",
             409,
@@ -411,6 +410,18 @@ class TestTwoOwners:
         await store.close()
         assert await rows_of(second) == [row()]
         await second.close()
+
+    async def test_three_that_open_it_at_once_do_not_wait_for_nothing(self, file: Path) -> None:
+        """Two shared locks would keep each other from the exclusive one until both gave up."""
+        for _ in range(20):
+            stores = [SQLiteStore(file) for _ in range(3)]
+            outcomes = await asyncio.gather(*(self.try_to(store) for store in stores))
+            assert outcomes == [None] * 3
+
+    @staticmethod
+    async def try_to(store: SQLiteStore) -> None:
+        await store.load("c")
+        await store.close()
 
     async def test_to_have_only_read_is_to_own_it_too(self, store: SQLiteStore, file: Path) -> None:
         await store.write(batch("c", 1, row()))
@@ -427,6 +438,45 @@ class TestTwoOwners:
         await store.write(batch("c", 1, row()))
         await refused(SQLiteStore(file))
         assert await asyncio.to_thread(another_process, file) == "database is locked"
+
+    @pytest.mark.parametrize("after", ["nothing", "another file", "another file of the same number"])
+    async def test_a_file_that_went_while_one_waited_for_it_is_not_used(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch, after: str
+    ) -> None:
+        """A server removes the file of a conversation that it has taken in."""
+        old = SQLiteStore(file)
+        await old.write(batch("c", 1, row("m", 1)))
+        if after.endswith("number"):  # the number of a file that went is soon given to another
+            await old._submit(lambda db: db.execute("PRAGMA journal_mode = DELETE"), alone=True)
+            monkeypatch.setattr(connection, "_identity", lambda file: (0, 0))
+        await old.close()
+        connect, opened = sqlite3.connect, []
+
+        def slow(*args: Any, **options: Any) -> sqlite3.Connection:
+            db: sqlite3.Connection = connect(*args, **options)
+            opened.append(db)
+            if len(opened) == 1:
+                file.unlink()
+                if after != "nothing":
+                    newer = SQLiteStore(file)
+                    asyncio.run(self.write_and_close(newer, batch("c", 2, row("n", 2))))
+            return db
+
+        monkeypatch.setattr(sqlite3, "connect", slow)
+        store = SQLiteStore(file)
+        expected = [] if after == "nothing" else [row("n", 2)]
+        assert await rows_of(store) == expected
+        await store.write(batch("c", 3, row("mine", 3)))
+        await store.close()
+        monkeypatch.undo()
+        again = SQLiteStore(file)
+        assert await rows_of(again) == [*expected, row("mine", 3)]
+        await again.close()
+
+    @staticmethod
+    async def write_and_close(store: SQLiteStore, written: Batch) -> None:
+        await store.write(written)
+        await store.close()
 
 
 def another_process(file: Path) -> str:

@@ -73,8 +73,8 @@ _MERGE = {
 class AdoptingStore(SQLiteStore):
     """The server's store: it takes in what a kernel left in `folder` as soon as it is asked for it.
 
-    Calls for a conversation that a kernel has open raise ConversationHeld; so do those for one that was handed
-    over less than `promise` seconds ago.
+    Calls for a conversation that a kernel has open raise ConversationHeld; so do those for one that was
+    handed over less than `promise` seconds ago.
     """
 
     def __init__(self, path: str | Path, folder: Path, *, promise: float = PROMISE_SECONDS) -> None:

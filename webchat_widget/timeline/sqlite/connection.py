@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from webchat_widget.timeline.migrations import migrate
 
 __all__ = ["connect", "is_busy", "transaction"]
+
+_PAUSE_SECONDS = (0.005, 0.03)
+"""Between two attempts to lock a file: as long as luck has it, or two might always meet."""
 
 
 def connect(path: str, *, timeout: float = 2) -> sqlite3.Connection:
@@ -25,26 +30,16 @@ def connect(path: str, *, timeout: float = 2) -> sqlite3.Connection:
         db = sqlite3.connect(path, isolation_level=None)
         migrate(db)
         return db
-    file = Path(path)
+    deadline = time.monotonic() + timeout
     while True:
-        _make(file)
-        named = _identity(file)
-        db = sqlite3.connect(path, isolation_level=None, timeout=timeout)
         try:
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            db.execute("BEGIN EXCLUSIVE")
-            db.execute("COMMIT")
-            # A server removes the file that it has taken in, and who waited for the lock then has one without
-            # a name. Nothing is read before this is known: a -wal of that name would be another file's.
-            if named is not None and _identity(file) == named:
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = FULL")
-                migrate(db)
-                return db
-        except BaseException:
-            db.close()
-            raise
-        db.close()
+            if (opened := _open(Path(path))) is not None:
+                return opened
+        except sqlite3.Error as error:
+            # SQLite's own wait would keep a shared lock, so that two who open a file both wait for nothing.
+            if not is_busy(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(random.uniform(*_PAUSE_SECONDS))
 
 
 @contextlib.contextmanager
@@ -63,6 +58,35 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 def is_busy(error: BaseException) -> bool:
     """True where somebody else has the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _open(file: Path) -> sqlite3.Connection | None:
+    """The database, locked; None where the file of this name is another one by now.
+
+    A server removes the file that it has taken in, and who came for its lock then has one without a name.
+    Nothing is read before this is known: a -wal of that name would be another file's. SQLite itself looks
+    when it writes for the first time, which catches a new file that was given the old one's number.
+    """
+    _make(file)
+    named = _identity(file)
+    db = sqlite3.connect(file, isolation_level=None, timeout=0)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+        db.execute("COMMIT")
+        if named is None or _identity(file) != named:
+            db.close()
+            return None
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        migrate(db)
+    except BaseException as error:
+        db.close()
+        moved = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED
+        if moved or (isinstance(error, sqlite3.Error) and _identity(file) != named):
+            return None
+        raise
+    return db
 
 
 def _make(file: Path) -> None:
