@@ -54,11 +54,7 @@ def find_server() -> Server:
         ) from None
     token = token or os.environ.get("JUPYTERHUB_API_TOKEN", "")
     if info.get("password") and not token:
-        raise ServerUnavailable(
-            "This Jupyter server wants a password, which a kernel does not have: chat in the widget, or "
-            "start the server with a token to chat from Python too.",
-            code="no_credential",
-        )
+        raise _no_access(token)
     return Server(url if url.endswith("/") else f"{url}/", token)
 
 
@@ -150,7 +146,7 @@ class RemoteChat(Chat):
             raise KeyboardInterrupt from None
         except urllib.error.HTTPError as error:
             with error:
-                raise _refusal(error) from None
+                raise _refusal(error, self._server.token) from None
         except (OSError, http.client.HTTPException) as error:
             raise ServerUnavailable(
                 f"The Jupyter server at {self._server.url} does not answer "
@@ -170,17 +166,17 @@ class RemoteChat(Chat):
         return ""
 
 
-def _refusal(error: urllib.error.HTTPError) -> WebChatError:
+def _refusal(error: urllib.error.HTTPError, token: str) -> WebChatError:
     """What a status of the server means here."""
     try:
         body = json.loads(error.read())
         message, code = str(body["message"]), str(body["code"])
     except (OSError, ValueError, KeyError, TypeError):
         if error.code in (401, 403):
-            return _no_access()
+            return _no_access(token)
         return _no_extension()
     if error.code in (401, 403):
-        return _no_access()
+        return _no_access(token)
     if code == ConversationHeld.code:
         return ConversationHeld(message)
     refused = WebChatError(message, code=code)
@@ -188,10 +184,15 @@ def _refusal(error: urllib.error.HTTPError) -> WebChatError:
     return refused
 
 
-def _no_access() -> ServerUnavailable:
+def _no_access(token: str) -> ServerUnavailable:
+    if not token:
+        return ServerUnavailable(
+            "This Jupyter server wants a password, which a kernel does not have. Start the server with a "
+            "token to talk to its chat from Python.",
+            code="no_credential",
+        )
     return ServerUnavailable(
-        "The Jupyter server does not let this kernel in. Restart the kernel after a restart of the server; "
-        "chat in the widget until then.",
+        "The Jupyter server does not let this kernel in: its token has changed. Restart the kernel.",
         code="no_credential",
     )
 
