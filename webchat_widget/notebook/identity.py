@@ -23,7 +23,7 @@ def notebook_conversation() -> str:
     """
     path = _path()
     if path:
-        return f"nb-{hashlib.sha256(path.encode()).hexdigest()[:32]}"
+        return f"nb-{hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()[:32]}"
     if not hasattr(_mine, "conv_id"):
         _mine.conv_id = str(uuid.uuid4())
     return str(_mine.conv_id)
