@@ -23,7 +23,8 @@ def notebook_conversation() -> str:
     """
     path = _path()
     if path:
-        return f"nb-{hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()[:32]}"
+        digest = hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()  # a file's name may be any bytes
+        return f"nb-{digest[:32]}"
     if not hasattr(_mine, "conv_id"):
         _mine.conv_id = str(uuid.uuid4())
     return str(_mine.conv_id)
