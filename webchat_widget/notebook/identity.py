@@ -23,7 +23,7 @@ def notebook_conversation() -> str:
     """
     path = _path()
     if path:
-        digest = hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()  # a file's name may be any bytes
+        digest = hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()
         return f"nb-{digest[:32]}"
     if not hasattr(_mine, "conv_id"):
         _mine.conv_id = str(uuid.uuid4())
