@@ -633,3 +633,20 @@ async def test_requests_of_pending_runs_are_plain_json(store: SQLiteStore) -> No
     await store.write(batch("c", 1, pending=(PendingRun("r", 1, False, request),)))
     (text,) = await store._submit(lambda db: db.execute("SELECT request FROM runs").fetchone())
     assert msgspec.json.decode(text) == request
+
+
+async def test_a_file_in_which_nothing_was_said_may_go(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    store = SQLiteStore(path, drop_empty=True)
+    assert await store.load("c") is None
+    assert path.exists()
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+    store = SQLiteStore(path, drop_empty=True)
+    await store.save_settings("c", {"model": "m"}, 1)
+    await store.close()
+    assert path.exists(), "settings are something"
+    store = SQLiteStore(path)
+    assert await store.load("d") is None
+    await store.close()
+    assert path.exists()

@@ -8,6 +8,7 @@ SQLite 3.7.0 to 3.51.2, which needs two.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import queue
 import sqlite3
@@ -21,7 +22,7 @@ from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, Summary
 from webchat_widget.typing import JSONObject
 
 from . import statements
-from .connection import connect, is_busy, transaction
+from .connection import connect, is_busy, remove, transaction
 from .statements import KEY_LIFETIME_MS
 
 __all__ = ["KEY_LIFETIME_MS", "SQLiteStore"]
@@ -46,12 +47,20 @@ class SQLiteStore:
 
     The file is made readable for its owner only. It is opened by the first call, on the thread; what is
     wrong with it is raised by that call as StoreUnavailable, and the next call tries again. `in_use` makes
-    the error for a file that somebody else has open, in place of one that speaks of another server.
+    the error for a file that somebody else has open, in place of one that speaks of another server. With
+    `drop_empty` a file in which nothing was ever said is removed at the end.
     """
 
-    def __init__(self, path: str | Path, *, in_use: Callable[[], WebChatError] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        in_use: Callable[[], WebChatError] | None = None,
+        drop_empty: bool = False,
+    ) -> None:
         self.path = str(path)
         self._in_use = in_use or self._store_in_use
+        self._drop_empty = drop_empty
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -132,9 +141,17 @@ class SQLiteStore:
                     self._run(db, list(group))
         try:
             if db is not None:
-                db.close()
+                with contextlib.closing(db):
+                    self._tidy(db)
         finally:
             _settle(last, None, None)
+
+    def _tidy(self, db: sqlite3.Connection) -> None:
+        if self._drop_empty and self.path != ":memory:":
+            # What can't be read or removed stays.
+            with contextlib.suppress(sqlite3.Error, OSError):
+                if statements.is_empty(db):
+                    remove(db, Path(self.path))
 
     def _waiting(self) -> Iterator[_Job]:
         """The next job, when it comes, and all that wait behind it."""

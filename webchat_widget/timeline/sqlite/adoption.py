@@ -23,7 +23,7 @@ from webchat_widget.timeline.store import Loaded
 from webchat_widget.typing import JSONObject
 
 from . import SQLiteStore, statements
-from .connection import connect, is_busy, transaction
+from .connection import connect, is_busy, remove, transaction
 
 __all__ = ["AdoptingStore"]
 
@@ -132,7 +132,7 @@ def _adopt(db: sqlite3.Connection, path: Path, conv_id: str) -> None:
     with _opened(path, conv_id) as (kernel, content):
         _take_in(db, content)
         with _blaming(path, conv_id):
-            _remove(kernel, path)
+            remove(kernel, path)
 
 
 def _hand_over(db: sqlite3.Connection, path: Path, conv_id: str) -> bool:
@@ -182,24 +182,6 @@ def _check(kernel: sqlite3.Connection) -> None:
             statements.load(kernel, conv_id)
         except StoreUnavailable:
             raise sqlite3.DatabaseError("what it says is no JSON") from None
-
-
-def _remove(kernel: sqlite3.Connection, path: Path) -> None:
-    """Remove the file while it is locked: who waits for the lock finds that the name is gone."""
-    # First out of WAL, or who waits would take the -wal of the next file of this name for its own. Then OFF,
-    # or the connection would remove the next file's journal, by its name, when it is closed.
-    kernel.execute("PRAGMA journal_mode = DELETE")
-    kernel.execute("PRAGMA journal_mode = OFF")
-    try:
-        _unlink(path)
-    except PermissionError:  # Windows removes no file that is open; nor can a kernel's be removed then
-        kernel.close()
-        _unlink(path)
-
-
-def _unlink(path: Path) -> None:
-    for suffix in ("-journal", "-shm", ""):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _exists(path: Path, conv_id: str) -> bool:

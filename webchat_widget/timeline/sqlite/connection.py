@@ -12,7 +12,7 @@ from pathlib import Path
 
 from webchat_widget.timeline.migrations import migrate
 
-__all__ = ["connect", "is_busy", "transaction"]
+__all__ = ["connect", "is_busy", "remove", "transaction"]
 
 _PAUSE_SECONDS = (0.005, 0.03)
 """Between two attempts to lock a file: as long as luck has it, or two might always meet."""
@@ -58,6 +58,24 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 def is_busy(error: BaseException) -> bool:
     """True where somebody else has the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def remove(db: sqlite3.Connection, file: Path) -> None:
+    """Remove the file while it is locked: who waits for the lock finds that the name is gone."""
+    # First out of WAL, or who waits would take the -wal of the next file of this name for its own. Then OFF,
+    # or the connection would remove the next file's journal, by its name, when it is closed.
+    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute("PRAGMA journal_mode = OFF")
+    try:
+        _unlink(file)
+    except PermissionError:  # Windows removes no file that is open; nor can a kernel's be removed then
+        db.close()
+        _unlink(file)
+
+
+def _unlink(file: Path) -> None:
+    for suffix in ("-journal", "-shm", ""):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
 def _open(file: Path) -> sqlite3.Connection | None:

@@ -16,6 +16,7 @@ __all__ = [
     "KEY_LIFETIME_MS",
     "UPSERT_ROW",
     "conversations",
+    "is_empty",
     "key",
     "load",
     "save_settings",
@@ -151,3 +152,11 @@ def conversations(db: sqlite3.Connection, query: str, limit: int) -> list[Summar
             (query, limit),
         )
     ]
+
+
+def is_empty(db: sqlite3.Connection) -> bool:
+    """Whether no conversation holds anything."""
+    (something,) = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM conversations WHERE version > 0 OR settings != '{}')"
+    ).fetchone()
+    return not something
