@@ -70,5 +70,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer) 
     """A Jupyter server with the extension and a model, below a base_url."""
     folder = tmp_path_factory.mktemp("server")
     env = {"OPENAI_BASE_URL": model_server.url}
-    with Jupyter(folder, command="webchat", base_url="/user/x/", env=env) as jupyter:
+    args = ["--WebChat.models=test-*"]
+    with Jupyter(folder, command="webchat", base_url="/user/x/", env=env, args=args) as jupyter:
         yield jupyter

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from webchat_widget.errors import ServerUnavailable, WebChatError
+from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatError
 from webchat_widget.typing import Entity, JSONObject
 
 __all__ = ["Changes", "Chat", "Run"]
@@ -133,7 +133,9 @@ class Run:
                 self._refresh()
                 heard = time.monotonic()
             except WebChatError as error:
-                if error.status < 500 or error.code == "run_lost":
+                # While a conversation moves, neither host has it.
+                moves = isinstance(error, ConversationHeld)
+                if (error.status < 500 and not moves) or error.code == "run_lost":
                     raise
                 if time.monotonic() - heard > _PATIENCE_SECONDS:
                     raise

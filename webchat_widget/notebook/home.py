@@ -91,16 +91,16 @@ class Home(Chat):
         returned, and each later call, and the page, meets it again. Settings that the server refuses raise.
         """
         before, self._place = self._place.where, wishes.place
-        if wishes.place.where == "kernel":
-            failed = self._move_in(wishes, before)
-        else:
+        try:
+            if wishes.place.where == "kernel":
+                return self._move_in(wishes, before)
             if before == "kernel":
                 self._host.call(self._hosted.close())
             self._owed = wishes.settings
-            failed = self._tell_server()
-        for resident in tuple(self._residents):
-            resident.moved(self.where)
-        return failed
+            return self._tell_server()
+        finally:
+            for resident in tuple(self._residents):
+                resident.moved(self.where)
 
     def _move_in(self, wishes: Wishes, before: str) -> WebChatError | None:
         server = wishes.place.server
@@ -120,6 +120,7 @@ class Home(Chat):
                 self._configure(self._owed)
             except WebChatError as error:
                 if error.status < 500 and error.status != 409:
+                    self._owed = None
                     raise
                 return error
             self._owed = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from webchat_widget.engines.base import Engine
 from webchat_widget.engines.environment import EnvironmentEngine
-from webchat_widget.errors import ConversationHeld
+from webchat_widget.errors import ConversationHeld, ShuttingDown
 from webchat_widget.profiles import Profile, Profiles
 from webchat_widget.requests import parse_settings
 from webchat_widget.runtime.environment import Environment, RuntimeSettings
@@ -54,28 +55,41 @@ class Equipment(Struct, frozen=True):
     @classmethod
     def of(cls, engine: Any, functions: Iterable[Callable[..., Any]]) -> Equipment:
         """Checked. Raises TypeError for what is no engine, or a function that can't be a tool."""
+        if isinstance(engine, type):
+            name = engine.__name__
+            raise TypeError(f"engine= needs an object, and {name} is a class: write engine={name}(…).")
         lacking = [name for name in ("name", "model", "stream", "aclose") if not hasattr(engine, name)]
         if engine is not None and lacking:
             raise TypeError(
                 f"engine= needs an object with name, model, stream and aclose (webchat_widget.engines.base); "
                 f"{type(engine).__name__} lacks {', '.join(lacking)}."
             )
-        return cls(engine, tuple(_tool(function) for function in functions))
+        if not isinstance(functions, Iterable):
+            raise TypeError("tools= takes a list of functions.")
+        tools = tuple(_tool(function) for function in functions)
+        names = [tool.name for tool in tools]
+        for name in names:
+            if names.count(name) > 1:
+                raise TypeError(f"tools= holds two functions that are named {name}: rename one of them.")
+        return cls(engine, tools)
 
 
-def _tool(function: Callable[..., Any]) -> Tool:
+def _tool(function: Any) -> Tool:
     name = getattr(function, "__name__", type(function).__name__)
-    if not callable(function) or not _TOOL_NAME.fullmatch(name):
+    if not inspect.isroutine(function) or not _TOOL_NAME.fullmatch(name):
         raise TypeError(f"tools= takes functions that were made with def and have a name; {name} is none.")
     tool = function_tool(function)
     try:
-        _ = tool.schema
+        described = tool.schema.parameters.get("type") == "object"
     except Exception as error:  # pydantic has an exception for each kind of signature
-        raise TypeError(
-            f"The tool {name} can't be described to a model: give each parameter a type that JSON knows "
-            f"({type(error).__name__})."
-        ) from error
+        raise _indescribable(name, "give each parameter a type that JSON knows") from error
+    if not described:
+        raise _indescribable(name, "its parameters must have names, and none may be for a position only")
     return tool
+
+
+def _indescribable(name: str, advice: str) -> TypeError:
+    return TypeError(f"The tool {name} can't be described to a model: {advice}.")
 
 
 class Hosted:
@@ -88,26 +102,31 @@ class Hosted:
         self.conv_id = conv_id
         self._folder = folder
         self._log = log
-        self._equipment = Equipment()
+        self._equipment: Equipment | None = None
+        """None while the conversation lives elsewhere: a file that is open here can't be handed over."""
         self._settings: JSONObject | None = None
         """What is not stored yet."""
         self._env: Environment | None = None
         self._service: ChatService | None = None
 
     def equip(self, equipment: Equipment, settings: JSONObject) -> None:
-        """What later runs are answered by, and begin with in place of their profile's."""
+        """The conversation lives here as of now. What later runs are answered by, and begin with in place of
+        their profile's."""
         self._equipment = equipment
         self._settings = settings
         if (env := self._env) is not None:
-            env.engine, env.tools, env.profiles = self._answering()
+            env.engine, env.tools, env.profiles = _answering(equipment)
 
     async def ready(self) -> ChatService:
         """The service, with the file open and the settings stored.
 
-        Raises ConversationHeld and StoreUnavailable; the next call then tries again.
+        Raises ConversationHeld, StoreUnavailable, and ShuttingDown while it moves; the next call then tries
+        again.
         """
+        if self._equipment is None:
+            raise ShuttingDown("This chat is moving. Try again in a moment.", code="moved")
         if self._service is None:
-            engine, tools, profiles = self._answering()
+            engine, tools, profiles = _answering(self._equipment)
             self._env = Environment(
                 engine=engine,
                 store=self._store(),
@@ -129,7 +148,8 @@ class Hosted:
         return service
 
     async def close(self) -> None:
-        """End what runs as interrupted, store everything, and let go of the file."""
+        """End what runs as interrupted, store everything, and let go of the file, until `equip` is called."""
+        self._equipment = None
         service, self._service, self._env = self._service, None, None
         if service is not None:
             await service.close()
@@ -137,14 +157,15 @@ class Hosted:
     def _store(self) -> TimelineStore:
         if self._folder is None:
             return MemoryStore()
-        return SQLiteStore(conversation_file(self._folder, self.conv_id), in_use=_held)
+        return SQLiteStore(conversation_file(self._folder, self.conv_id), in_use=_held, drop_empty=True)
 
-    def _answering(self) -> tuple[Engine, ToolRegistry, Profiles]:
-        engine, tools = self._equipment.engine, list(self._equipment.tools)
-        if engine is None:
-            own = {tool.name for tool in tools}
-            demo_tools = [tool for tool in (function_tool(calculate),) if tool.name not in own]
-            tools += demo_tools
-            engine = EnvironmentEngine(demo_tools=frozenset(tool.name for tool in demo_tools))
-        profile = Profile(slug="default", tools=tuple(tool.name for tool in tools), models=("*",))
-        return engine, ToolRegistry(tools), Profiles(profile)
+
+def _answering(equipment: Equipment) -> tuple[Engine, ToolRegistry, Profiles]:
+    engine, tools = equipment.engine, list(equipment.tools)
+    if engine is None:
+        own = {tool.name for tool in tools}
+        demo_tools = [tool for tool in (function_tool(calculate),) if tool.name not in own]
+        tools += demo_tools
+        engine = EnvironmentEngine(demo_tools=frozenset(tool.name for tool in demo_tools))
+    profile = Profile(slug="default", tools=tuple(tool.name for tool in tools), models=("*",))
+    return engine, ToolRegistry(tools), Profiles(profile)

@@ -99,9 +99,9 @@ class ChatWidget(anywidget.AnyWidget):
             conv_id = str(uuid.uuid4()) if new else notebook_conversation()
         check_conv_id(conv_id)
         equipment = Equipment.of(engine, tools)
-        given = {"engine": engine, "tools": equipment.tools, "store": store}
+        given = {"engine": engine is not None, "tools": bool(equipment.tools), "store": store is not None}
         wishes = Wishes(
-            choose(where, [name for name, value in given.items() if value]),
+            choose(where, [name for name, is_given in given.items() if is_given]),
             _settings(model=model, system_prompt=system_prompt),
             equipment,
         )
@@ -195,9 +195,8 @@ class ChatWidget(anywidget.AnyWidget):
         self._port.close()
         self._home.remove(self)
         self._home = home_of(change["new"], memory=self._memory)
-        self._home.settle(self._wishes)
         self._home.add(self)
-        self._where = self._home.where
+        self._home.settle(self._wishes)
 
     # -- the comm ------------------------------------------------------------------------------------------
 
