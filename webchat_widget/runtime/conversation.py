@@ -266,7 +266,7 @@ class Conversation:
             self._env.log.exception("webchat: run %s failed", run.id)
             status = "error"
             failure = WebChatError(
-                "Something went wrong inside the chat; the log of the server says what.",
+                "Something went wrong inside the chat; the log of Jupyter says what.",
                 code="internal_error",
             )
         run.at_work = False
@@ -370,7 +370,7 @@ def _error(run_id: str, status: str, failure: WebChatError | None, spoke: bool) 
         case "interrupted":
             return ErrorRaised(
                 id=id,
-                message="The server was restarted before the model answered.",
+                message="The chat was restarted before the model answered.",
                 code="interrupted",
                 retryable=True,
             )
