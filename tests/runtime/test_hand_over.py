@@ -27,23 +27,30 @@ from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.memory import MemoryStore
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
-from webchat_widget.timeline.store import Batch, PendingRun
+from webchat_widget.timeline.store import Batch, Loaded, PendingRun
 
 
 class Server(AdoptingStore):
-    """A server's store whose disk can be made to fail, or to wait before it hands over."""
+    """A server's store whose disk can be made to fail, or to wait: after a load, or before a move."""
 
     def __init__(self, folder: Path, *, promise: float = 0) -> None:
         super().__init__(folder / "server.sqlite", folder / "conversations", promise=promise)
         self.failing = False
         self.gate = asyncio.Event()
         self.gate.set()
+        self.loaded = asyncio.Event()
+        self.loaded.set()
 
     def write(self, batch: Batch) -> asyncio.Future[None]:
         return asyncio.ensure_future(self._refuse()) if self.failing else super().write(batch)
 
     async def _refuse(self) -> None:
         raise StoreUnavailable("The disk is full.")
+
+    async def load(self, conv_id: str) -> Loaded | None:
+        found = await super().load(conv_id)
+        await self.loaded.wait()
+        return found
 
     async def hand_over(self, conv_id: str) -> bool:
         await self.gate.wait()
@@ -237,14 +244,33 @@ class TestMeanwhile:
         assert await asyncio.gather(here.service.hand_over("c"), here.service.hand_over("c")) == [True, True]
         assert await (await kernel()).texts() == [("user", "1"), ("assistant", "one")]
 
-    async def test_one_that_is_about_to_open_opens_first(self, server: Host, kernel: Host) -> None:
-        here = await server("one")
-        saying = asyncio.create_task(here.say("1"))
-        await asyncio.sleep(0)
+    async def test_one_that_is_about_to_open_opens_first(
+        self, server: Host, kernel: Host, tmp_path: Path
+    ) -> None:
+        """Or it would live on here, made of what was loaded before it left."""
+        before = await server("one")
+        await asked(before, "1")
+        await before.service.close()
+        here = await server()
+        store = here.store
+        assert isinstance(store, Server)
+        store.loaded.clear()
+        page = Page()
+        joining = asyncio.create_task(here.service.join("c", "default", page, append=True))
+        async with asyncio.timeout(10):
+            while not here.service._manager._opening:
+                await asyncio.sleep(0)
         giving = asyncio.create_task(here.service.hand_over("c"))
-        await asyncio.gather(saying, giving)
-        rows = await here.rows()
-        assert [row["props"]["content"] for row in rows if row["kind"] == "message"][:1] == ["1"]
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not giving.done()
+        store._promise = 60
+        store.loaded.set()
+        assert await giving is True
+        with pytest.raises(ConversationHeld):
+            await joining
+        assert here.service._manager.live("c") is None
+        assert await (await kernel()).texts() == [("user", "1"), ("assistant", "one")]
 
     @pytest.mark.parametrize("turns", range(12))
     async def test_a_prompt_at_any_moment_is_in_one_place_and_not_lost(
@@ -291,21 +317,16 @@ async def test_a_disk_that_refuses_leaves_it_running_where_it_is(server: Host) -
     assert await here.texts() == [("user", "1"), ("assistant", "half whole")]
 
 
-async def test_an_idle_conversation_that_left_is_not_evicted_from_under_the_one_that_came_back(
-    server: Host,
-) -> None:
-    quick = RuntimeSettings(evict_after=0.01, pool=PoolSettings(idle_timeout=0.01))
-    here = await server("one", ["two", asyncio.Event()], settings=quick)
+async def test_nothing_that_was_planned_for_it_meets_the_one_that_comes_back(server: Host) -> None:
+    quick = RuntimeSettings(evict_after=60, pool=PoolSettings(idle_timeout=0.01))
+    here = await server("one", settings=quick)
     await here.say("1")
+    evictions = here.service._manager._evictions
     async with asyncio.timeout(10):
-        while not here.service._manager._evictions:
+        while not evictions:
             await asyncio.sleep(0)
     await here.service.hand_over("c")
-    assert not here.service._manager._evictions
-    page = await here.join()
-    await here.say("2")
-    await page.until("llm.delta")
-    assert here.service._manager.live("c") is not None
+    assert not evictions
 
 
 class TestHeldByAKernel:

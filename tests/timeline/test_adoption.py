@@ -19,7 +19,7 @@ from webchat_widget.errors import ConversationHeld, StoreUnavailable
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.migrations import MIGRATIONS
-from webchat_widget.timeline.sqlite import SQLiteStore
+from webchat_widget.timeline.sqlite import SQLiteStore, adoption
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, PendingRun
 from webchat_widget.turns import Message
@@ -142,6 +142,23 @@ class TestAdoption:
         await server.write(whole())
         assert (await loaded(server)).version == 50
         assert not places.folder.exists()
+
+    async def test_what_the_next_file_of_that_name_has_beside_it_is_left_alone(
+        self, places: Places, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A kernel may make one as soon as the name is free, before we have closed ours."""
+        await places.fill(places.kernel(), whole())
+        unlink = adoption._unlink
+        beside = [places.file.with_name(places.file.name + suffix) for suffix in ("-journal", "-wal", "-shm")]
+
+        def then_another_comes(path: Path) -> None:
+            unlink(path)
+            for each in beside:
+                each.write_text("another's")
+
+        monkeypatch.setattr(adoption, "_unlink", then_another_comes)
+        assert (await loaded(places.server())).version == 50
+        assert [each.read_text() for each in beside if each.exists()] == ["another's"] * 3
 
     @pytest.mark.parametrize("content", ["nothing", "tables"])
     async def test_a_file_without_a_conversation_is_removed(self, places: Places, content: str) -> None:

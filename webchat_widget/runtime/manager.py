@@ -49,9 +49,7 @@ class ConversationManager:
             opening = asyncio.create_task(self._open(conv_id), name=f"webchat-open-{conv_id}")
             self._opening[conv_id] = opening
             opening.add_done_callback(lambda _: self._opening.pop(conv_id, None))
-        conversation = await asyncio.shield(opening)
-        # It may have begun to leave before our turn came.
-        return conversation if conv_id not in self._leaving else await self.get(conv_id)
+        return await asyncio.shield(opening)
 
     async def leave(self, conv_id: str, give: Callable[[str], Awaitable[bool]]) -> bool:
         """Close a conversation, then `give` it away; who asks for it meanwhile waits for the outcome.
