@@ -19,7 +19,7 @@ from webchat_widget.errors import ConversationHeld, StoreUnavailable
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.migrations import MIGRATIONS
-from webchat_widget.timeline.sqlite import SQLiteStore, adoption
+from webchat_widget.timeline.sqlite import SQLiteStore, connection
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, PendingRun
 from webchat_widget.turns import Message
@@ -148,7 +148,7 @@ class TestAdoption:
     ) -> None:
         """A kernel may make one as soon as the name is free, before we have closed ours."""
         await places.fill(places.kernel(), whole())
-        unlink = adoption._unlink
+        unlink = connection._unlink
         beside = [places.file.with_name(places.file.name + suffix) for suffix in ("-journal", "-wal", "-shm")]
 
         def then_another_comes(path: Path) -> None:
@@ -156,7 +156,7 @@ class TestAdoption:
             for each in beside:
                 each.write_text("another's")
 
-        monkeypatch.setattr(adoption, "_unlink", then_another_comes)
+        monkeypatch.setattr(connection, "_unlink", then_another_comes)
         assert (await loaded(places.server())).version == 50
         assert [each.read_text() for each in beside if each.exists()] == ["another's"] * 3
 
