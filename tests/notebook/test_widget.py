@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
+import threading
 import warnings
-from pathlib import Path
 from typing import Any
 
+import comm
 import pytest
+from comm.base_comm import BaseComm
 from IPython.display import Markdown
+from msgspec import structs
+from traitlets import TraitError
 
+from tests.support.jupyter import Jupyter
+from tests.support.waiting import until
 from webchat_widget import ChatWidget
-from webchat_widget.errors import BadRequest, NotAllowed, ServerUnavailable
+from webchat_widget.engines.scripted import ScriptedEngine
+from webchat_widget.errors import BadRequest
+from webchat_widget.notebook.host import kernel_host
+from webchat_widget.notebook.place import Place
+from webchat_widget.notebook.remote import RemoteChat, Server
 from webchat_widget.notebook.transcript import transcript
 
 
-@pytest.fixture(autouse=True)
-def _no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel that no Jupyter server started."""
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-
-
-def test_it_shows_without_a_server_and_says_so_when_used() -> None:
+def test_without_a_server_the_chat_runs_in_the_kernel() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         chat = ChatWidget()
     bundle, _ = chat._repr_mimebundle_()
     assert bundle["text/plain"] == "ChatWidget()"
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert chat.where == "server"
+    assert (chat.where, chat._where) == ("kernel", "kernel")
     assert "not started by a Jupyter server" in chat.where_reason
-    for use in (lambda: chat.send("hi"), chat.stop, lambda: chat.entities, lambda: chat.text):
-        with pytest.raises(ServerUnavailable, match="Open the notebook in JupyterLab"):
-            use()
+    assert (chat.entities, chat.text) == ([], "")
 
 
 def test_its_repr_is_what_was_written() -> None:
@@ -43,28 +44,26 @@ def test_its_repr_is_what_was_written() -> None:
     assert repr(ChatWidget(new=True)) == "ChatWidget()"
 
 
-def test_a_notebook_has_a_conversation_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JPY_SESSION_NAME", "/home/ann/plots.ipynb")
-    mine = ChatWidget().conv_id
-    assert re.fullmatch(r"nb-[0-9a-f]{32}", mine)
-    assert ChatWidget().conv_id == mine
-    assert ChatWidget(new=True).conv_id != mine
-    monkeypatch.setenv("JPY_SESSION_NAME", "/home/ann/other.ipynb")
-    assert ChatWidget().conv_id != mine
-
-
-def test_where_no_notebook_is_known_each_widget_is_a_conversation() -> None:
-    assert ChatWidget().conv_id != ChatWidget().conv_id
-
-
 def test_what_is_saved_with_the_notebook_is_no_text() -> None:
-    with pytest.warns(UserWarning, match="did not reach the server"):
-        chat = ChatWidget("c", system_prompt="canary-prompt", model="canary-model", height=480)
+    engine = ScriptedEngine("canary-answer")
+    chat = ChatWidget("c", system_prompt="canary-prompt", model="canary-model", height=480, engine=engine)
+    chat.send("canary-question").wait(10)
     state = chat.get_state()
-    ours = {key: value for key, value in state.items() if not key.startswith("_")}
-    assert set(ours) == {"conv_id", "profile", "height", "layout", "tabbable", "tooltip"}
+    ours = {key: value for key, value in state.items() if not key.startswith(("_anywidget", "_esm", "_css"))}
+    foreign = {"layout", "tabbable", "tooltip", "_dom_classes", "_view_count"}
+    foreign |= {
+        f"_{side}_{what}" for side in ("model", "view") for what in ("module", "module_version", "name")
+    }
+    assert set(ours) - foreign == {"conv_id", "profile", "height", "_where", "_channel"}
     assert (state["conv_id"], state["profile"], state["height"]) == ("c", "default", "480px")
+    assert state["_where"] == "kernel"
     assert "canary" not in str(ours)
+
+
+def test_each_widget_has_a_channel_of_its_own() -> None:
+    one, other = ChatWidget("c"), ChatWidget("c")
+    assert re.fullmatch(r"[0-9a-f]{32}", one._channel)
+    assert one._channel != other._channel
 
 
 def test_the_front_end_is_small_enough_to_travel() -> None:
@@ -88,7 +87,7 @@ def test_a_bad_conv_id() -> None:
     with pytest.raises(BadRequest):
         ChatWidget("../x")
     chat = ChatWidget("fine")
-    with pytest.raises(BadRequest):
+    with pytest.raises(TraitError, match="conv_id must be"):
         chat.conv_id = "a b"
     assert chat.conv_id == "fine"
 
@@ -98,19 +97,96 @@ def test_conv_id_and_new_contradict_each_other() -> None:
         ChatWidget("c", new=True)
 
 
-@pytest.mark.parametrize(
-    "argument", [{"where": "kernel"}, {"store": "memory"}, {"engine": object()}, {"tools": [len]}]
-)
-def test_what_needs_a_kernel_as_host_says_so(argument: dict[str, Any]) -> None:
-    with pytest.raises(NotAllowed, match="runs in the kernel") as error:
-        ChatWidget(**argument)
-    assert error.value.code == "not_supported"
+class Sent(list[dict[str, Any]]):
+    """What widgets have published; nothing gets out while it `fails`."""
+
+    fails = False
 
 
-def test_where_is_one_of_three() -> None:
-    with pytest.raises(ValueError, match="where"):
-        ChatWidget(where="cloud")
-    ChatWidget(where="server")
+class TestTheComm:
+    """What travels between a widget and its pages; the messages themselves are in test_comm.py."""
+
+    @pytest.fixture
+    def sent(self, monkeypatch: pytest.MonkeyPatch) -> Sent:
+        """What widgets publish."""
+        published = Sent()
+
+        class Recorder(BaseComm):
+            def publish_msg(self, msg_type: str, data: Any = None, *rest: Any, **more: Any) -> None:
+                if published.fails:
+                    raise OSError("no such socket")
+                if msg_type == "comm_msg":
+                    published.append(data)
+
+        monkeypatch.setattr(comm, "create_comm", Recorder)
+        return published
+
+    def come_in(self, chat: ChatWidget, content: Any) -> None:
+        """A custom message of a page."""
+        data = {"method": "custom", "content": content}
+        chat._handle_msg({"content": {"comm_id": chat.comm.comm_id, "data": data}, "buffers": []})
+
+    def test_a_question_and_its_answer(self, sent: Sent) -> None:
+        chat = ChatWidget("c", engine=ScriptedEngine("Hello."))
+        self.come_in(chat, {"op": "health", "rid": "r", "body": {}})
+        until(lambda: sent, "an answer")
+        assert (sent[0]["method"], sent[0]["content"]["rid"]) == ("custom", "r")
+        assert sent[0]["content"]["body"]["engine"] == "scripted"
+
+    def test_a_comm_that_is_gone_takes_nothing_down(
+        self, sent: Sent, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        chat = ChatWidget("c", engine=ScriptedEngine("one", "two"))
+        sent.fails = True
+        self.come_in(chat, {"op": "open", "rid": "r", "body": {"conv_id": "c"}})
+        assert chat.send("hi").wait(10).text == "one"
+        until(lambda: "no such socket" in caplog.text, "a word in the log")
+        sent.fails = False
+        self.come_in(chat, {"op": "health", "rid": "again", "body": {}})
+        until(lambda: sent, "an answer")
+
+    def test_a_closed_widget_neither_hears_nor_speaks(self, sent: Sent) -> None:
+        go = threading.Event()
+        chat = ChatWidget("c", engine=ScriptedEngine(["one ", go, "two"], "three"))
+        self.come_in(chat, {"op": "open", "rid": "r", "body": {"conv_id": "c"}})
+        run = chat.send("hi")
+        until(lambda: any("frames" in message["content"] for message in sent), "frames")
+        chat.close()
+        kernel_host().call(asyncio.sleep(0))
+        before = len(sent)
+        go.set()
+        assert run.wait(10).text == "one two"
+        assert chat.send("from Python, still").wait(10).text == "three"
+        assert len(sent) == before
+
+    def test_pages_are_told_of_a_move_by_a_trait(self, sent: Sent, server: Jupyter) -> None:
+        chat = ChatWidget("c", engine=ScriptedEngine())
+        self.come_in(chat, {"op": "open", "rid": "r", "body": {"conv_id": "c"}})
+        until(lambda: sent, "an answer")
+        place = Place("server", "for a test", RemoteChat(Server(server.url(), server.token)))
+        chat._home.settle(structs.replace(chat._wishes, place=place))
+        moved = [message["state"] for message in sent if message["method"] == "update"]
+        assert moved == [{"_where": "server"}]
+        self.come_in(chat, {"op": "health", "rid": "late", "body": {}})
+        chat._home.settle(chat._wishes)
+        self.come_in(chat, {"op": "health", "rid": "back", "body": {}})
+        until(lambda: any(m.get("content", {}).get("rid") == "back" for m in sent), "an answer")
+        assert not [m for m in sent if m.get("content", {}).get("rid") == "late"], "not a kernel's to answer"
+
+    @pytest.mark.parametrize("value", ["../x", "", "c\x00", "x" * 200])
+    def test_a_page_can_not_set_what_no_conversation_can_be(self, value: str) -> None:
+        chat = ChatWidget("c", engine=ScriptedEngine("Hello."))
+        data = {"method": "update", "state": {"conv_id": value}, "buffer_paths": []}
+        chat._handle_msg({"content": {"comm_id": chat.comm.comm_id, "data": data}, "buffers": []})
+        assert chat.conv_id == "c"
+        assert chat.send("hi").wait(10).text == "Hello."
+
+    def test_a_page_that_says_where_is_not_believed(self) -> None:
+        chat = ChatWidget("c", engine=ScriptedEngine("Hello."))
+        data = {"method": "update", "state": {"_where": "server"}, "buffer_paths": []}
+        chat._handle_msg({"content": {"comm_id": chat.comm.comm_id, "data": data}, "buffers": []})
+        assert chat.where == "kernel"
+        assert chat.send("hi").wait(10).text == "Hello."
 
 
 def row(kind: str, **props: Any) -> Any:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 import msgspec
-from traitlets import Unicode, validate
+from traitlets import TraitError, Unicode, validate
 
 from webchat_widget.engines.base import Engine
+from webchat_widget.errors import BadRequest
 from webchat_widget.requests import check_conv_id, parse_settings
 from webchat_widget.typing import Entity, JSONObject
 
@@ -125,8 +126,11 @@ class ChatWidget(anywidget.AnyWidget):
 
     @validate("conv_id")
     def _check_conv_id(self, proposal: Any) -> str:
-        """An id that no host takes is refused where it is set."""
-        return check_conv_id(proposal["value"])
+        """An id that no host takes is refused where it is set, also by a page."""
+        try:
+            return check_conv_id(proposal["value"])
+        except BadRequest as error:
+            raise TraitError(error.message) from None  # which puts the former value back
 
     def send(self, prompt: str) -> Run:
         """Send a prompt, as if it were typed in the widget.
