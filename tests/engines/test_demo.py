@@ -9,7 +9,6 @@ import time
 import pytest
 
 from webchat_widget.engines.demo import DemoEngine
-from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
 from webchat_widget.tools.calculate import calculate
 from webchat_widget.tools.registry import ToolRegistry, function_tool
@@ -152,19 +151,3 @@ class TestArithmetic:
         begun = time.process_time()
         await answer(prompt, tools=CALCULATE)
         assert time.process_time() - begun < 1
-
-
-class TestScripted:
-    """The public double for tests."""
-
-    async def test_it_says_what_it_was_told_and_keeps_what_it_was_sent(self) -> None:
-        engine = ScriptedEngine("Hi", ["a", ThinkingChunk("b"), Finish("length")])
-        turns = [Turn((Message("user", text),)) for text in ("one", "two")]
-        answers = [[event async for event in engine.stream(turn)] for turn in turns]
-        assert answers[0] == [TextChunk("Hi"), Finish("stop", model="scripted")]
-        assert answers[1] == [TextChunk("a"), ThinkingChunk("b"), Finish("length")]
-        assert engine.turns == turns
-
-    async def test_a_turn_too_many_fails_the_test_that_uses_it(self) -> None:
-        with pytest.raises(AssertionError, match="no script"):
-            await anext(ScriptedEngine().stream(Turn((Message("user", "hi"),))))
