@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import weakref
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -19,6 +18,7 @@ from .host import KernelHost, kernel_host
 from .hosted import Equipment, Hosted
 from .local import LocalChat
 from .place import Place
+from .remote import RemoteChat
 
 __all__ = ["Home", "Resident", "Wishes", "home_of"]
 
@@ -104,10 +104,10 @@ class Home(Chat):
 
     def _move_in(self, wishes: Wishes, before: str) -> WebChatError | None:
         server = wishes.place.server
+        claim = None
         if server is not None and before != "kernel" and not self._memory:
-            with contextlib.suppress(WebChatError):  # then the kernel's own file is all there is
-                server.hand_over(self.conv_id)
-        self._host.post(self._hosted.equip, wishes.equipment, wishes.settings)
+            claim = partial(_claim, server, self.conv_id)
+        self._host.post(self._hosted.equip, wishes.equipment, wishes.settings, claim)
         try:
             self._host.call(self._hosted.ready())
         except WebChatError as error:
@@ -168,6 +168,16 @@ class Home(Chat):
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
         self._now.configure(conv_id, settings)
+
+
+def _claim(server: RemoteChat, conv_id: str) -> None:
+    """Ask the server for what it has of a conversation; a second beginning of it here would be worse than an
+    error."""
+    try:
+        server.hand_over(conv_id)
+    except WebChatError as error:
+        if error.code not in ("no_handover", "no_extension"):  # it keeps nothing that outlives it
+            raise
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import re
@@ -108,21 +109,31 @@ class Hosted:
         """What is not stored yet."""
         self._env: Environment | None = None
         self._service: ChatService | None = None
+        self._claim: Callable[[], None] | None = None
+        self._opening = asyncio.Lock()
 
-    def equip(self, equipment: Equipment, settings: JSONObject) -> None:
+    def equip(
+        self, equipment: Equipment, settings: JSONObject, claim: Callable[[], None] | None = None
+    ) -> None:
         """The conversation lives here as of now. What later runs are answered by, and begin with in place of
-        their profile's."""
+        their profile's. `claim` blocks until whoever had the conversation has left it to us, and raises where
+        they don't: nothing is opened before."""
         self._equipment = equipment
         self._settings = settings
+        self._claim = claim or self._claim
         if (env := self._env) is not None:
             env.engine, env.tools, env.profiles = _answering(equipment)
 
     async def ready(self) -> ChatService:
         """The service, with the file open and the settings stored.
 
-        Raises ConversationHeld, StoreUnavailable, and ShuttingDown while it moves; the next call then tries
-        again.
+        Raises ConversationHeld, StoreUnavailable, what `claim` raises, and ShuttingDown while it moves; the
+        next call then tries again.
         """
+        async with self._opening:
+            if self._claim is not None:
+                await asyncio.to_thread(self._claim)
+                self._claim = None
         if self._equipment is None:
             raise ShuttingDown("This chat is moving. Try again in a moment.", code="moved")
         if self._service is None:
@@ -149,7 +160,7 @@ class Hosted:
 
     async def close(self) -> None:
         """End what runs as interrupted, store everything, and let go of the file, until `equip` is called."""
-        self._equipment = None
+        self._equipment = self._claim = None
         service, self._service, self._env = self._service, None, None
         if service is not None:
             await service.close()
