@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from webchat_widget.turns import ToolSchema
 from webchat_widget.typing import JSONObject
+
+from .threads import run_in_thread
 
 __all__ = ["Tool", "ToolRegistry", "function_tool"]
 
@@ -39,33 +40,21 @@ class Tool:
     async def call(self, arguments: JSONObject) -> str:
         """Run it with checked and coerced arguments; what it returns, as text.
 
-        Plain functions run on a thread, so that they hold up nobody. Raises what the function raises, as a
-        RuntimeError where that would end the process, and pydantic's ValidationError for arguments that don't
-        fit.
+        A plain function runs on a thread of its own, so that it holds up nobody; where the caller is
+        cancelled, it is left to end by itself. Raises what the function raises, as a RuntimeError where that
+        would end the process, and pydantic's ValidationError for arguments that don't fit.
         """
         from pydantic import validate_call
 
         checked = validate_call(self.fn)
-
-        def on_the_thread() -> Any:
+        if not inspect.iscoroutinefunction(self.fn):
+            result = await run_in_thread(lambda: checked(**arguments))
+        else:
             try:
-                return checked(**arguments)
-            except (StopIteration, KeyboardInterrupt, asyncio.CancelledError) as error:
-                # No future carries the first out of a thread; the others would end more than the tool.
-                raise _as_failure(error) from error
-
-        try:
-            if inspect.iscoroutinefunction(self.fn):
                 result = await checked(**arguments)
-            else:
-                result = await asyncio.to_thread(on_the_thread)
-        except SystemExit as error:
-            raise _as_failure(error) from error
+            except SystemExit as error:
+                raise RuntimeError(f"SystemExit: {error}") from error
         return result if isinstance(result, str) else str(result)
-
-
-def _as_failure(error: BaseException) -> RuntimeError:
-    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def function_tool(fn: Callable[..., Any]) -> Tool:
