@@ -29,7 +29,7 @@ from webchat_widget.sem.frames import MAX_SEQ, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.projector import Applied, Projector
 from webchat_widget.tools.calculate import calculate
-from webchat_widget.tools.loop import Limits, ToolLoop
+from webchat_widget.tools.loop import CALLING_RUN, Limits, ToolLoop
 from webchat_widget.tools.registry import ToolRegistry, function_tool
 from webchat_widget.turns import Message, ToolCall, Turn
 from webchat_widget.typing import Usage
@@ -359,6 +359,17 @@ class TestWhatTheModelIsTold:
         status, text = await self.told(raw("{}", name="wait"), wait, limits=Limits(tool_seconds=0.01))
         assert status == "timed_out"
         assert "0.01 s" in text
+
+    async def test_it_can_know_whose_tool_it_is(self) -> None:
+        def beside() -> str:
+            return CALLING_RUN.get()
+
+        async def within() -> str:
+            return CALLING_RUN.get()
+
+        assert await self.told(raw("{}", name="beside"), beside) == ("completed", "r")
+        assert await self.told(raw("{}", name="within"), within) == ("completed", "r")
+        assert CALLING_RUN.get() == ""
 
     async def test_a_thread_that_takes_too_long_is_left_behind(self) -> None:
         leave = threading.Event()

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatError
+from webchat_widget.tools.loop import CALLING_RUN
 from webchat_widget.typing import Entity, JSONObject
 
 __all__ = ["Changes", "Chat", "Run"]
@@ -69,6 +70,7 @@ class Run:
         self._chat = chat
         self._conv_id = conv_id
         self._rows: dict[str, Entity] = {}
+        """All rows of this run, and the one that each other run begins with."""
         self._status = status
         self._version = 0
         self._epoch = ""
@@ -107,7 +109,8 @@ class Run:
     def wait(self, timeout: float | None = None) -> Run:
         """Wait for the end, at most `timeout` seconds, and return the run. A failed run does not raise.
 
-        Raises TimeoutError, which leaves it running, and ServerUnavailable.
+        Raises TimeoutError, which leaves it running, and ServerUnavailable; WebChatError in a tool of this
+        conversation, which would wait for itself.
         """
         for pause in self._polls(timeout):
             time.sleep(pause)
@@ -141,11 +144,23 @@ class Run:
                     raise
             if self._status in _ENDED:
                 return
+            self._check_it_can_end()
             left = None if timeout is None else timeout - (time.monotonic() - began)
             if left is not None and left <= 0:
                 raise TimeoutError(f"The run has not ended within {timeout:g} s; it goes on.")
             yield pause if left is None else min(pause, left)
             pause = min(pause * 1.3, _SLOWEST_POLL)
+
+    def _check_it_can_end(self) -> None:
+        """Runs of a conversation go one after the other, so the tool of one can't wait for another's end."""
+        caller = self._rows.get(CALLING_RUN.get())
+        if caller is not None and caller["props"]["status"] not in _ENDED:
+            raise WebChatError(
+                "This would wait for itself: a chat answers one prompt at a time, and the one that called "
+                "this tool has not ended. Don't wait for the answer in the tool, or ask another "
+                "conversation, such as ChatWidget(new=True).",
+                code="would_deadlock",
+            )
 
     def _refresh(self) -> None:
         """Take in what changed. Two of these may be under way at once, so an older answer changes nothing."""
@@ -162,7 +177,7 @@ class Run:
                 )
             self._epoch = changes.epoch
         for row in changes.entities:
-            if row["id"] != self.run_id and not row["id"].startswith(f"{self.run_id}:"):
+            if row["kind"] != "run" and not row["id"].startswith(f"{self.run_id}:"):
                 continue
             held = self._rows.get(row["id"])
             if held is None or row["version"] > held["version"]:

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -40,7 +41,10 @@ from webchat_widget.typing import JSONObject, Usage
 
 from .registry import ToolRegistry
 
-__all__ = ["Limits", "Sink", "ToolLoop"]
+__all__ = ["CALLING_RUN", "Limits", "Sink", "ToolLoop"]
+
+CALLING_RUN: ContextVar[str] = ContextVar("webchat_calling_run", default="")
+"""The id of the run whose tool this code is, also on the tool's thread; empty outside of tools."""
 
 
 class Limits(Struct, frozen=True):
@@ -260,6 +264,7 @@ class ToolLoop:
         if isinstance(arguments, str):
             return "failed", "The arguments were no JSON object. Send them again as one."
         deadline = asyncio.timeout(self._limits.tool_seconds)
+        outside = CALLING_RUN.set(self._run_id)
         try:
             async with deadline:
                 text = await tool.call(arguments)
@@ -267,6 +272,8 @@ class ToolLoop:
             if deadline.expired():  # a TimeoutError may be the tool's own
                 return "timed_out", f"The tool took longer than {self._limits.tool_seconds:g} s."
             return "failed", clean(f"{type(error).__name__}: {error}"[:2000])
+        finally:
+            CALLING_RUN.reset(outside)
         return "completed", clean(_cut(text, self._limits.output))
 
     # -- small parts ---------------------------------------------------------------------------------
