@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { failure } from "./testing/fakeHost";
 import { FakeKernel } from "./testing/fakeKernel";
 import widget from "./widget";
 
@@ -311,6 +312,37 @@ describe("a widget whose chat runs in the kernel", () => {
     close();
     await pause();
     expect(kernel.listeners).toBe(0);
+  });
+
+  it("loses no prompt when it moves: what waited is sent, what was refused can be retried", async () => {
+    const kernel = new FakeKernel();
+    const { proxy, set } = kernelModel(kernel, { conv_id: "k6", _where: "kernel", _channel: "six" });
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    await pause();
+    const send = async (text: string) => {
+      const input = el.querySelector("textarea") as HTMLTextAreaElement;
+      input.value = text;
+      input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+      await pause();
+    };
+    kernel.host.failChat = [failure("http", "The queue is full.")];
+    await send("refused");
+    kernel.deaf = true; // a cell runs, and moves the chat
+    await send("waits");
+    set("_where", "server");
+    await pause(60);
+    const key = kernel.asked.findLast(({ op }) => op === "chat")?.body.idempotency_key;
+    expect(posts.map(({ body }) => body)).toMatchObject([{ prompt: "waits", idempotency_key: key }]);
+    expect(shown(el)).toEqual(["refused", "waits"]);
+    expect(el.textContent).toContain("Not sent. The queue is full.");
+    el.querySelector<HTMLButtonElement>("[data-part=retry-button]")?.click();
+    await pause();
+    expect(posts[1]?.body.prompt).toBe("refused");
+    set("conv_id", "k7");
+    await pause(60);
+    expect(shown(el)).toEqual([]);
+    close();
   });
 
   it("says to run the cell again where it was revived without its kernel", async () => {

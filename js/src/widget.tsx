@@ -46,13 +46,14 @@ function renderWidget({ model, el, signal }: RenderProps): () => void {
     const profile = trait(model, "profile") || "default";
     const channel = trait(model, "_where") === "kernel" ? trait(model, "_channel") : "";
     if (lease === null || leased !== `${channel} ${convId}`) {
-      const old = lease;
+      const former = lease;
       leased = `${channel} ${convId}`;
       lease =
         channel === ""
           ? lendInNotebook(convId, profile)
           : lendKernel(wires.get(channel) ?? model, channel, convId, profile);
-      old?.release();
+      if (former?.value.convId === convId) lease.value.inherit(former.value);
+      former?.release();
     }
     render(
       <ChatWidget

@@ -49,9 +49,9 @@ export interface ChatReply {
 /**
  * What went wrong, in kinds that a page can act on: `missing` the extension is not there, `login` this page is
  * no longer logged in, `network` nobody answered, `kernel` the kernel does not answer now, `gone` it never
- * will, `http` the host said no and why.
+ * will, `moved` the chat has another host by now, `http` the host said no and why.
  */
-export type FailureKind = "missing" | "login" | "network" | "kernel" | "gone" | "http";
+export type FailureKind = "missing" | "login" | "network" | "kernel" | "gone" | "moved" | "http";
 
 export class ApiError extends Error {
   override readonly name = "ApiError";
@@ -108,7 +108,8 @@ export function check(reply: Reply): void {
   if (reply.status >= 200 && reply.status < 300) return;
   const { from, status } = reply;
   const message = sentence(reply) ?? `The ${from} answered with an error (HTTP ${status}).`;
-  throw new ApiError("http", message, status, code(reply));
+  const kind = code(reply) === "moved" ? "moved" : "http";
+  throw new ApiError(kind, message, status, code(reply));
 }
 
 export function unreadable({ from, status }: Reply, what: string): ApiError {

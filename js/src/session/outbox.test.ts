@@ -148,6 +148,88 @@ describe("a prompt on its way", () => {
   });
 });
 
+describe("prompts of a conversation that moves", () => {
+  let next: FakeHost;
+  let heir: Session;
+  const key = () => host.chats[0]?.key ?? "";
+  const move = () => {
+    heir.start();
+    heir.inherit(session);
+    session.close();
+  };
+
+  beforeEach(() => {
+    next = new FakeHost();
+    heir = new Session(next, "c", "default");
+  });
+  afterEach(() => heir.close());
+
+  it("on their way: are there at once, and sent under their key when the rows do not have them", async () => {
+    host.chat = (request) => {
+      host.chats.push(request);
+      return new Promise(() => {});
+    };
+    session.send("hello", "special");
+    move();
+    expect(heir.store.get(key())?.props).toMatchObject({ content: "hello", status: "pending" });
+    expect(next.chats).toEqual([]);
+    await settle();
+    expect(next.chats).toMatchObject([{ prompt: "hello", profile: "special", key: key() }]);
+    await settle(60_000);
+    expect(next.chats).toHaveLength(1);
+  });
+
+  it("that came along with the rows: are not sent a second time, for hosts know their own keys only", async () => {
+    session.send("ran", "default");
+    session.send("waits", "default");
+    const [ran, waits] = host.chats.map((chat) => chat.key);
+    const props = { role: "user", content: "ran", idempotencyKey: ran };
+    next.emit("timeline.upsert", "r1:user", { entity: { id: "r1:user", kind: "message", props } });
+    next.emit("run.queued", "r2", { status: "queued", queuePosition: 1, idempotencyKey: waits });
+    move();
+    await settle();
+    expect(next.chats).toEqual([]);
+    expect(heir.store.has("r1:user") && !heir.store.has(ran ?? "")).toBe(true);
+    expect(heir.store.get(waits ?? "")?.props).toMatchObject({ status: "queued", runId: "r2" });
+  });
+
+  it("that were not sent: keep their reason, and wait for a person", async () => {
+    host.failChat = [failure("http", "The queue is full.")];
+    session.send("hello", "default");
+    await settle();
+    move();
+    await settle();
+    expect(heir.store.get(key())?.props).toMatchObject({ status: "failed", error: "The queue is full." });
+    expect(next.chats).toEqual([]);
+    heir.outbox.retry(key());
+    expect(next.chats).toMatchObject([{ prompt: "hello", key: key() }]);
+  });
+
+  it("that came too late at the former host: are sent", async () => {
+    host.failChat = [failure("moved", "This chat runs on the Jupyter server now.")];
+    session.send("hello", "default");
+    await settle();
+    expect(local()[0]?.props).toMatchObject({
+      status: "failed",
+      error: expect.stringContaining("server now"),
+    });
+    move();
+    await settle();
+    expect(next.chats).toMatchObject([{ prompt: "hello", key: key() }]);
+    expect(heir.store.get(key())?.props.status).toBe("pending");
+  });
+
+  it("go to a session that is there already, each once", async () => {
+    heir.start();
+    await settle();
+    session.send("hello", "default");
+    heir.inherit(session);
+    heir.inherit(session);
+    expect(next.chats).toMatchObject([{ prompt: "hello", key: key() }]);
+    expect(heir.store.snapshot()).toHaveLength(1);
+  });
+});
+
 describe("a session", () => {
   it("says when Stop did not work", async () => {
     host.stop = () => Promise.reject(failure("network", "Jupyter cannot be reached."));

@@ -8,6 +8,25 @@ export function isLocal(entity: Entity): boolean {
   return entity.kind === "message" && entity.props.local === true;
 }
 
+/** A prompt that its session never saw arrive. */
+export interface Unsettled {
+  readonly key: string;
+  readonly prompt: string;
+  readonly profile: string;
+  /** Why it was not sent, where a person is to decide what becomes of it. */
+  readonly error: unknown;
+}
+
+interface Waiting {
+  readonly prompt: string;
+  readonly profile: string;
+  runId: string | null;
+  /** Left to us by a former session: its host may have taken it, and brought it to ours. */
+  inherited: boolean;
+  /** Refused by a host that has no say any more. */
+  moved: boolean;
+}
+
 /**
  * Prompts on their way. Each shows at once as a row that sorts last; the user message that carries its key
  * takes the row over, so it never flickers. One that could not be sent stays, with the reason, and Retry sends
@@ -17,7 +36,7 @@ export class Outbox {
   readonly #transport: Transport;
   readonly #store: TimelineStore;
   readonly #convId: string;
-  readonly #waiting = new Map<string, { prompt: string; profile: string; runId: string | null }>();
+  readonly #waiting = new Map<string, Waiting>();
   readonly #closing = new AbortController();
 
   constructor(transport: Transport, store: TimelineStore, convId: string) {
@@ -28,13 +47,35 @@ export class Outbox {
 
   send(prompt: string, profile: string): void {
     const key = newKey();
-    this.#waiting.set(key, { prompt, profile, runId: null });
-    this.#store.addEntity({
-      id: key,
-      kind: "message",
-      props: { role: "user", content: prompt, status: "pending", local: true },
-    });
+    this.#add({ key, prompt, profile, error: undefined }, false);
     void this.#post(key);
+  }
+
+  /** What another session of the conversation may have to care for: all that has not arrived. */
+  unsettled(): Unsettled[] {
+    return [...this.#waiting].flatMap(([key, { prompt, profile, moved }]) => {
+      const row = this.#store.get(key);
+      if (!row) return [];
+      const failed = row.props.status === "failed" && !moved;
+      return [{ key, prompt, profile, error: failed ? row.props.error : undefined }];
+    });
+  }
+
+  /**
+   * Takes over what a former session left. It shows at once; what was not refused is sent again under its key
+   * by `sendInherited`, when the rows have told that it did not arrive: hosts do not know each other's keys.
+   */
+  inherit(left: readonly Unsettled[]): void {
+    for (const each of left) if (!this.#waiting.has(each.key)) this.#add(each, each.error === undefined);
+  }
+
+  /** To be called when the host's rows are here. */
+  sendInherited(): void {
+    for (const [key, waiting] of this.#waiting) {
+      if (!waiting.inherited) continue;
+      waiting.inherited = false;
+      if (this.#status(key) === "pending") void this.#post(key);
+    }
   }
 
   retry(key: string): void {
@@ -60,10 +101,11 @@ export class Outbox {
   settle(): void {
     if (this.#waiting.size === 0) return;
     const arrived = new Map<unknown, Entity>();
+    const runs = new Map<unknown, Entity>();
     for (const entity of this.#store.snapshot().slice(-500)) {
-      if (entity.kind === "message" && typeof entity.props.idempotencyKey === "string") {
-        arrived.set(entity.props.idempotencyKey, entity);
-      }
+      if (typeof entity.props.idempotencyKey !== "string") continue;
+      if (entity.kind === "message") arrived.set(entity.props.idempotencyKey, entity);
+      if (entity.kind === "run") runs.set(entity.props.idempotencyKey, entity);
     }
     for (const [key, { runId }] of this.#waiting) {
       const message = arrived.get(key);
@@ -72,9 +114,9 @@ export class Outbox {
         this.#store.rekeyEntity(key, message.id);
         continue;
       }
-      const run = runId === null ? undefined : this.#store.get(runId);
+      const run = runId === null ? runs.get(key) : this.#store.get(runId);
       if (run?.props.status === "queued") {
-        this.#mark(key, { status: "queued", queuePosition: run.props.queuePosition, runId });
+        this.#mark(key, { status: "queued", queuePosition: run.props.queuePosition, runId: run.id });
       } else if (run && run.props.status !== "started") {
         this.#waiting.delete(key); // taken out of the queue before it ran
         this.#store.removeEntity(key);
@@ -90,6 +132,7 @@ export class Outbox {
     const waiting = this.#waiting.get(key);
     if (!waiting) return;
     const { prompt, profile } = waiting;
+    waiting.moved = false;
     const { signal } = this.#closing;
     try {
       const reply = await this.#transport.chat({ convId: this.#convId, profile, prompt, key }, signal);
@@ -100,8 +143,21 @@ export class Outbox {
       }
       this.settle();
     } catch (error) {
-      if (!signal.aborted) this.#mark(key, { status: "failed", error: asFailure(error).message });
+      if (signal.aborted) return;
+      const { kind, message } = asFailure(error);
+      waiting.moved = kind === "moved";
+      this.#mark(key, { status: "failed", error: message });
     }
+  }
+
+  #add({ key, prompt, profile, error }: Unsettled, inherited: boolean): void {
+    this.#waiting.set(key, { prompt, profile, runId: null, inherited, moved: false });
+    const status = error === undefined ? "pending" : "failed";
+    this.#store.addEntity({
+      id: key,
+      kind: "message",
+      props: { role: "user", content: prompt, status, error, local: true },
+    });
   }
 
   #status(key: string): unknown {

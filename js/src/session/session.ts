@@ -41,7 +41,10 @@ export class Session {
       store: this.store,
       registry: standardRegistry(),
       keep: isLocal,
-      changed: () => this.outbox.settle(),
+      changed: () => {
+        this.outbox.settle();
+        this.outbox.sendInherited();
+      },
     });
   }
 
@@ -97,6 +100,12 @@ export class Session {
     this.#manager.stop();
     this.outbox.close();
     this.#unwatch();
+  }
+
+  /** The conversation has moved here from a session that is given up: what was on its way there goes on here. */
+  inherit(former: Session): void {
+    this.outbox.inherit(former.outbox.unsettled());
+    if (this.status.peek().phase === "live") this.outbox.sendInherited();
   }
 
   retryNow(): void {

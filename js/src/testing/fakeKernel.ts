@@ -1,4 +1,4 @@
-import { record } from "../http/replies";
+import { ApiError, record } from "../http/replies";
 import type { Wire } from "../transport/line";
 import type { Channel, CloseReason } from "../transport/transport";
 import { FakeHost } from "./fakeHost";
@@ -121,7 +121,8 @@ export class FakeKernel implements Wire {
       this.say({ rid, status, headers: headers ?? {}, body: answer });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      this.say({ rid, status: 503, headers: {}, body: { message, reason: "Unavailable", code: "test" } });
+      const { status, code } = error instanceof ApiError ? error : { status: 503, code: "test" };
+      this.say({ rid, status, headers: {}, body: { message, reason: "Unavailable", code } });
     }
   }
 

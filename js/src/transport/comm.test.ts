@@ -1,6 +1,7 @@
 // @vitest-environment node
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { ApiError } from "../http/replies";
 import { readFrame } from "../sem/frames";
 import { failure } from "../testing/fakeHost";
 import { FakeKernel } from "../testing/fakeKernel";
@@ -113,6 +114,11 @@ describe("questions and answers", () => {
       status: 503,
       code: "test",
     });
+  });
+
+  it("know a chat that has moved", async () => {
+    kernel.host.failChat = [new ApiError("http", "This chat runs on the Jupyter server now.", 404, "moved")];
+    await expect(transport.chat(request)).rejects.toMatchObject({ kind: "moved", status: 404 });
   });
 
   it("of another page are none of ours", async () => {

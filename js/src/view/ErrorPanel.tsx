@@ -7,6 +7,7 @@ const TITLES: Record<Failure["kind"], string> = {
   network: "Jupyter cannot be reached",
   kernel: "The kernel does not answer",
   gone: "Run this cell again",
+  moved: "The chat has moved",
   http: "The chat cannot continue",
 };
 

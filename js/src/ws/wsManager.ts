@@ -53,6 +53,8 @@ const UNDER_WAY_MS = 1_000;
 const FIRST_PAGE = 400;
 /** So many refusals by a host that is otherwise well are no accident. */
 const REFUSALS = 4;
+/** What may be over in a moment. */
+const PASSING: ReadonlySet<Failure["kind"]> = new Set(["network", "kernel", "moved"]);
 const REFUSED =
   "The server answers but refuses the live connection of this chat. A proxy that lets no WebSocket through does that, and a profile that the server does not know.";
 
@@ -301,7 +303,7 @@ export class WsManager {
 
   #failed(failure: Failure): void {
     this.#teardown();
-    const passing = failure.kind === "network" || failure.kind === "kernel";
+    const passing = PASSING.has(failure.kind);
     this.#enter(failure.kind === "network" ? "offline" : "error", failure);
     // someone may log in or switch the extension on in another tab: look again now and then
     this.#later(passing ? this.#backoff.next() : SLOW_RETRY_MS, true);
