@@ -128,10 +128,10 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Build the service."""
-        engine = self._engine()
+        self._answering = self._engine()
         if self.strip_key and os.environ.pop(_KEY, ""):
             self.log.info("webchat: %s is kept here and hidden from kernels (c.WebChat.strip_key)", _KEY)
-        self.service = ChatService(self._environment(engine))
+        self.service = ChatService(self._environment(self._answering))
         self.settings["webchat_service"] = self.service
         self.settings["webchat_max_body_bytes"] = self.max_body_bytes
         self._advise()
@@ -147,6 +147,7 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
         try:
             async with asyncio.timeout(5):
                 await self.service.close()
+                await self._answering.aclose()
         except TimeoutError:
             self.log.error("webchat: the chat did not close within 5 s")
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from webchat_widget.engines import environment
 from webchat_widget.engines.demo import DemoEngine
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import ConversationHeld, NotAllowed, NotFound, ServerUnavailable, WebChatError
-from webchat_widget.events import CallRequest, Finish
+from webchat_widget.events import CallRequest, EngineEvent, Finish
 from webchat_widget.notebook import home
 from webchat_widget.notebook.local import LocalChat
+from webchat_widget.turns import Turn
 
 from .conftest import BelongTo
 
@@ -196,6 +197,31 @@ class TestMoves:
         ChatWidget(f"{conv}-other", where="kernel")
         assert chat._where == "kernel"
 
+    def test_a_move_does_not_depend_on_the_engine_that_is_left(self, conv: str) -> None:
+        class Unwilling(ScriptedEngine):
+            def aclose(self) -> None:  # type: ignore[override]
+                raise RuntimeError("not now")
+
+        here = ChatWidget(conv, engine=Unwilling("Hello."))
+        here.send("hi").wait(10)
+        there = ChatWidget(conv, where="server")
+        assert there.send("hi").wait(10).status == "finished"
+
+    def test_an_engine_that_moves_its_own_chat_changes_nothing(self, conv: str) -> None:
+        said: list[str] = []
+
+        class Moving(ScriptedEngine):
+            def stream(self, turn: Turn) -> AsyncIterator[EngineEvent]:
+                try:
+                    ChatWidget(conv, where="server")
+                except WebChatError as error:
+                    said.append(error.code)
+                return super().stream(turn)
+
+        here = ChatWidget(conv, engine=Moving("Hello."))
+        assert here.send("hi").wait(10).text == "Hello."
+        assert (said, here.where, here._where) == (["would_deadlock"], "kernel", "kernel")
+
     def test_an_engine_that_counts_as_nothing_is_one(self, conv: str) -> None:
         class Empty(ScriptedEngine):
             def __len__(self) -> int:
@@ -349,12 +375,14 @@ class TestAnotherHolder:
             with pytest.warns(UserWarning, match="did not reach the server: This conversation runs in"):
                 chat = ChatWidget("c", system_prompt="Be brief.")
             assert chat.where == "server"
+            assert "This conversation runs in" in chat.where_reason, "why it does not answer there"
             with pytest.raises(WebChatError) as error:
                 chat.send("hi")
             assert (error.value.status, error.value.code) == (409, "conversation_held")
             holder.kill()
             holder.wait()
             assert chat.send("hi").wait(30).status == "finished"
+            assert chat.where_reason.endswith("its demo engine answers.")
 
 
 class Lacking:

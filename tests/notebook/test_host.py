@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -363,3 +364,40 @@ def test_normal_use_prints_nothing(
 def test_it_is_one_for_the_process() -> None:
     assert kernel_host() is kernel_host()
     assert home_of("c", memory=False) is home_of("c", memory=False)
+
+
+FORK = """
+import multiprocessing
+
+from webchat_widget import ChatWidget, ScriptedEngine, WebChatError
+
+chat = ChatWidget("c", engine=ScriptedEngine("one", "two"))
+print(chat.send("hi").wait(10).text)
+
+def use(pipe):
+    try:
+        chat.send("from the child")
+    except WebChatError as error:
+        pipe.send(error.message)
+
+here, there = multiprocessing.Pipe()
+child = multiprocessing.get_context("fork").Process(target=use, args=(there,))
+child.start()
+print(here.recv() if here.poll(20) else "it hangs")
+child.join(20)
+print(child.exitcode)
+print(chat.send("hi").wait(10).text)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+def test_a_forked_process_is_told_that_the_chat_is_not_its_own() -> None:
+    run = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+    assert run.stdout.splitlines() == [
+        "one",
+        "This process was forked from the one in which the chat runs, and can't use it: return to that one "
+        "what you want to say.",
+        "0",
+        "two",
+    ]
+    assert "Traceback" not in run.stderr

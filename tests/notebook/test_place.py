@@ -126,7 +126,7 @@ def test_the_rule(
 )
 def test_a_server_that_is_wanted_and_not_there(whose: str, code: str, be_kernel_of: Be) -> None:
     be_kernel_of(whose)
-    with pytest.raises(ServerUnavailable, match="leave out where='server'") as error:
+    with pytest.raises(ServerUnavailable, match="Without where='server'") as error:
         choose("server")
     assert error.value.code == code
     assert "canary" not in str(error.value)

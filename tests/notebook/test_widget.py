@@ -167,11 +167,19 @@ class TestTheComm:
         chat._home.settle(structs.replace(chat._wishes, place=place))
         moved = [message["state"] for message in sent if message["method"] == "update"]
         assert moved == [{"_where": "server"}]
-        self.come_in(chat, {"op": "health", "rid": "late", "body": {}})
+        late = {"prompt": "hi", "conv_id": "c", "idempotency_key": "k"}
+        self.come_in(chat, {"op": "chat", "rid": "late", "body": late})
+        answer = until(lambda: self.answer(sent, "late"), "an answer")
+        assert (answer["status"], answer["body"]["code"]) == (404, "moved"), "so the page asks elsewhere"
         chat._home.settle(chat._wishes)
         self.come_in(chat, {"op": "health", "rid": "back", "body": {}})
-        until(lambda: any(m.get("content", {}).get("rid") == "back" for m in sent), "an answer")
-        assert not [m for m in sent if m.get("content", {}).get("rid") == "late"], "not a kernel's to answer"
+        assert until(lambda: self.answer(sent, "back"), "an answer")["status"] == 200
+        assert chat.entities == []
+
+    def answer(self, sent: Sent, rid: str) -> Any:
+        """The answer to one op, None as long as there is none."""
+        found = [message["content"] for message in sent if message.get("content", {}).get("rid") == rid]
+        return found[0] if found else None
 
     @pytest.mark.parametrize("value", ["../x", "", "c\x00", "x" * 200])
     def test_a_page_can_not_set_what_no_conversation_can_be(self, value: str) -> None:

@@ -37,5 +37,5 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections."""
+        """Let go of connections. Whoever made the engine calls it; a chat that was given one does not."""
         ...

@@ -49,11 +49,15 @@ class Home(Chat):
         self.conv_id = conv_id
         self._memory = memory
         self._host = host
-        self._hosted = Hosted(conv_id, None if memory else host.folder, host.log)
+        self._hosted = Hosted(
+            conv_id, None if memory else host.folder, host.log, wanted=lambda: bool(self._residents)
+        )
         host.register(self._hosted.close)
         self._place = Place("nowhere", "No widget has shown this conversation yet.")
         self._owed: JSONObject | None = None
         """Settings that the server could not be told so far."""
+        self._trouble = ""
+        """What is wrong with the present place, as a sentence; found out when it was chosen."""
         self._residents: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
@@ -64,7 +68,7 @@ class Home(Chat):
     @property
     def reason(self) -> str:
         """Why there, as a sentence."""
-        return self._place.reason
+        return f"{self._place.reason} {self._trouble}".rstrip()
 
     @property
     def hosted(self) -> Hosted:
@@ -90,17 +94,17 @@ class Home(Chat):
         A host that can't be reached, or gets no hold of the conversation, is no reason to raise: the error is
         returned, and each later call, and the page, meets it again. Settings that the server refuses raise.
         """
+        self._host.check_thread()  # before anything has changed
         before, self._place = self._place.where, wishes.place
         try:
-            if wishes.place.where == "kernel":
-                return self._move_in(wishes, before)
-            if before == "kernel":
-                self._host.call(self._hosted.close())
-            self._owed = wishes.settings
-            return self._tell_server()
+            trouble = (
+                self._move_in(wishes, before) if self.where == "kernel" else self._move_out(wishes, before)
+            )
         finally:
             for resident in tuple(self._residents):
                 resident.moved(self.where)
+        self._trouble = "" if trouble is None else trouble.message
+        return trouble
 
     def _move_in(self, wishes: Wishes, before: str) -> WebChatError | None:
         server = wishes.place.server
@@ -114,6 +118,12 @@ class Home(Chat):
             return error
         return None
 
+    def _move_out(self, wishes: Wishes, before: str) -> WebChatError | None:
+        if before == "kernel":
+            self._host.call(self._hosted.close())
+        self._owed = wishes.settings
+        return self._tell_server()
+
     def _tell_server(self) -> WebChatError | None:
         if self._owed is not None:
             try:
@@ -123,7 +133,7 @@ class Home(Chat):
                     self._owed = None
                     raise
                 return error
-            self._owed = None
+            self._owed, self._trouble = None, ""
         return None
 
     def _configure(self, settings: JSONObject) -> None:

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import contextvars
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -43,7 +44,8 @@ class KernelHost:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._context = contextvars.Context()
-        self._closed = False
+        self._closed = ""
+        """Why nothing runs here any more, as a sentence."""
 
     def register(self, end: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have a coroutine run when the host closes."""
@@ -68,18 +70,25 @@ class KernelHost:
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine on the loop and wait for it, from any thread but the loop's own."""
-        if threading.current_thread() is self._thread:
+        try:
+            self.check_thread()
+        except WebChatError:
             work.close()
+            raise
+        return self.submit(work).result()
+
+    def check_thread(self) -> None:
+        """Raise WebChatError on the loop's own thread, where a call would wait for itself."""
+        if threading.current_thread() is self._thread:
             raise WebChatError(
                 "This would wait for itself: an engine's own code can't use the chat that it answers in.",
                 code="would_deadlock",
             )
-        return self.submit(work).result()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._closed:
-                raise ShuttingDown("This kernel is shutting down.")
+                raise ShuttingDown(self._closed)
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._context.run(_belong_to_no_cell)
@@ -96,7 +105,7 @@ class KernelHost:
     def close(self) -> None:
         """End runs as interrupted, store everything, and stop the thread: within 3 s."""
         with self._starting:
-            self._closed = True
+            self._closed = "This kernel is shutting down."
             loop, self._loop = self._loop, None
         if loop is None or self._thread is None:
             return
@@ -107,6 +116,16 @@ class KernelHost:
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(1)
 
+    def stay_behind(self) -> None:
+        """This process is a fork of the one that the host lives in, whose thread and files stay there."""
+        self._starting = threading.Lock()  # somebody may have held it when the process was forked
+        self._closed = (
+            "This process was forked from the one in which the chat runs, and can't use it: return to that "
+            "one what you want to say."
+        )
+        self._loop = self._thread = None
+        atexit.unregister(self.close)
+
     async def _close(self) -> None:
         await asyncio.gather(*(end() for end in self._ends), return_exceptions=True)
 
@@ -114,7 +133,10 @@ class KernelHost:
 @cache
 def kernel_host() -> KernelHost:
     """This process's host."""
-    return KernelHost(Path(jupyter_data_dir(), *FOLDER))
+    host = KernelHost(Path(jupyter_data_dir(), *FOLDER))
+    if hasattr(os, "register_at_fork"):  # Windows has no forks
+        os.register_at_fork(after_in_child=host.stay_behind)
+    return host
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

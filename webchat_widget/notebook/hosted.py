@@ -96,20 +96,36 @@ def _indescribable(name: str, advice: str) -> TypeError:
 class Hosted:
     """A conversation and what answers in it. `folder` is None for one that lives in memory.
 
-    All methods are called on the host's loop.
+    All methods are called on the host's loop. The file is let go of when nobody has used it for
+    `rest_seconds`, nothing runs, and `wanted` says that no widget shows it; the next use opens it again.
     """
 
-    def __init__(self, conv_id: str, folder: Path | None, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        conv_id: str,
+        folder: Path | None,
+        log: logging.Logger,
+        *,
+        wanted: Callable[[], bool] = lambda: True,
+        rest_seconds: float = 30.0,
+    ) -> None:
         self.conv_id = conv_id
         self._folder = folder
         self._log = log
+        self._wanted = wanted
+        self._rest_seconds = rest_seconds
         self._equipment: Equipment | None = None
         """None while the conversation lives elsewhere: a file that is open here can't be handed over."""
         self._settings: JSONObject | None = None
         """What is not stored yet."""
+        self._claim: Callable[[], None] | None = None
+        self._claimed = True
         self._env: Environment | None = None
         self._service: ChatService | None = None
-        self._claim: Callable[[], None] | None = None
+        self._used = 0.0
+        """When somebody asked for the service last, on the loop's clock."""
+        self._resting: asyncio.Task[None] | None = None
+        self._claiming = asyncio.Lock()
         self._opening = asyncio.Lock()
 
     def equip(
@@ -117,10 +133,11 @@ class Hosted:
     ) -> None:
         """The conversation lives here as of now. What later runs are answered by, and begin with in place of
         their profile's. `claim` blocks until whoever had the conversation has left it to us, and raises where
-        they don't: nothing is opened before."""
+        they don't: nothing is opened before. Without one, that of an earlier call holds."""
         self._equipment = equipment
         self._settings = settings
-        self._claim = claim or self._claim
+        if claim is not None:
+            self._claim, self._claimed = claim, False
         if (env := self._env) is not None:
             env.engine, env.tools, env.profiles = _answering(equipment)
 
@@ -130,10 +147,30 @@ class Hosted:
         Raises ConversationHeld, StoreUnavailable, what `claim` raises, and ShuttingDown while it moves; the
         next call then tries again.
         """
-        async with self._opening:
-            if self._claim is not None:
+        async with self._claiming:
+            if self._claim is not None and not self._claimed:
                 await asyncio.to_thread(self._claim)
-                self._claim = None
+                self._claimed = True
+        async with self._opening:
+            service = self._open()
+            await service.start()
+            settings, self._settings = self._settings, None
+            if settings is not None:
+                try:
+                    await service.configure(self.conv_id, parse_settings(msgspec.json.encode(settings)))
+                except BaseException:
+                    if self._settings is None:  # nobody has said otherwise meanwhile
+                        self._settings = settings
+                    raise
+            self._used = asyncio.get_running_loop().time()
+            return service
+
+    async def close(self) -> None:
+        """End what runs as interrupted, store everything, let go of the file: until `equip` is called."""
+        self._equipment = self._claim = None
+        await self._let_go()
+
+    def _open(self) -> ChatService:
         if self._equipment is None:
             raise ShuttingDown("This chat is moving. Try again in a moment.", code="moved")
         if self._service is None:
@@ -147,23 +184,28 @@ class Hosted:
                 log=self._log,
             )
             self._service = ChatService(self._env)
-        service = self._service
-        await service.start()
-        settings, self._settings = self._settings, None
-        if settings is not None:
-            try:
-                await service.configure(self.conv_id, parse_settings(msgspec.json.encode(settings)))
-            except BaseException:
-                self._settings = self._settings or settings
-                raise
-        return service
+            if self._folder is not None:
+                self._resting = asyncio.create_task(self._rest(), name="webchat-rest")
+        return self._service
 
-    async def close(self) -> None:
-        """End what runs as interrupted, store everything, and let go of the file, until `equip` is called."""
-        self._equipment = self._claim = None
-        service, self._service, self._env = self._service, None, None
-        if service is not None:
-            await service.close()
+    async def _let_go(self) -> None:
+        async with self._opening:  # whoever comes back soon waits, and finds nobody in the file
+            service, self._service = self._service, None
+            env, self._env = self._env, None
+            self._claimed = False
+            if self._resting is not None and self._resting is not asyncio.current_task():
+                self._resting.cancel()
+            if service is not None:
+                await service.close()
+            if env is not None and isinstance(env.engine, EnvironmentEngine):  # others are their makers'
+                await env.engine.aclose()
+
+    async def _rest(self) -> None:
+        while (service := self._service) is not None:
+            await asyncio.sleep(self._rest_seconds)
+            idle = asyncio.get_running_loop().time() - self._used
+            if idle >= self._rest_seconds and not service.busy and not self._wanted():
+                return await self._let_go()
 
     def _store(self) -> TimelineStore:
         if self._folder is None:

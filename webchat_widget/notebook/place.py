@@ -60,7 +60,7 @@ def _without_server(wanted: str, given: str, error: WebChatError) -> Place:
         if error.code == "no_credential":
             return Place("server", f"where='server' was asked for. {error.message}")
         raise ServerUnavailable(
-            f"{error.message} Or leave out where='server': the chat then runs in the kernel.", code=error.code
+            f"{error.message} Without where='server' the chat runs in the kernel.", code=error.code
         )
     if wanted == "kernel":
         return Place("kernel", "where='kernel' was asked for.")

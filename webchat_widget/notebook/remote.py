@@ -48,9 +48,7 @@ def find_server() -> Server:
         url, token = str(info["url"]), str(info.get("token") or "")
     except (OSError, ValueError, KeyError, TypeError):
         raise ServerUnavailable(
-            "This kernel was not started by a Jupyter server on this machine, so there is no chat to talk to "
-            "from Python. Open the notebook in JupyterLab or Jupyter Notebook.",
-            code="no_server",
+            "This kernel was not started by a Jupyter server on this machine.", code="no_server"
         ) from None
     token = token or os.environ.get("JUPYTERHUB_API_TOKEN", "")
     if info.get("password") and not token:

@@ -211,7 +211,7 @@ class ChatWidget(anywidget.AnyWidget):
 
     def _receive(self, _: Any, content: Any, buffers: Any) -> None:
         """A message of a page. It may come on any thread, while a cell runs: it is only handed on."""
-        if self._port is not None and self._where == "kernel":
+        if self._port is not None:
             self._port.receive(content)
 
     def _publish(self, message: JSONObject) -> None:

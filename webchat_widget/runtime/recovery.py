@@ -9,7 +9,7 @@ from webchat_widget.turns import Message
 
 __all__ = ["closing_events"]
 
-_SENTENCE = "The server stopped while this was being answered."
+_SENTENCE = "The chat was stopped while this was being answered."
 
 
 def closing_events(run_id: str, prompt: str, timeline: Projector) -> tuple[list[RunEvent], list[Message]]:

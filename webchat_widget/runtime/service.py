@@ -189,15 +189,16 @@ class ChatService:
         return self._manager.busy
 
     async def close(self) -> None:
-        """End runs as interrupted, store everything, close readers, the engine and the store."""
+        """End runs as interrupted, store everything, close readers and the store. The engine stays open."""
         if self._closing:
             return
         self._closing = True
-        await self._manager.close()
-        if self._started is not None:  # it ends at once: no conversation opens any more
-            await asyncio.gather(self._started, return_exceptions=True)
-        await self._env.engine.aclose()
-        await self._env.store.close()
+        try:
+            await self._manager.close()
+            if self._started is not None:  # it ends at once: no conversation opens any more
+                await asyncio.gather(self._started, return_exceptions=True)
+        finally:
+            await self._env.store.close()
 
     # -- parts ---------------------------------------------------------------------------------------
 
