@@ -27,6 +27,7 @@ from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import TimelineStore
 from webchat_widget.tools.calculate import calculate
 from webchat_widget.tools.registry import Tool, ToolRegistry, function_tool
+from webchat_widget.tools.threads import run_in_thread
 from webchat_widget.typing import JSONObject
 
 __all__ = ["Equipment", "Hosted"]
@@ -149,7 +150,7 @@ class Hosted:
         """
         async with self._claiming:
             if self._claim is not None and not self._claimed:
-                await asyncio.to_thread(self._claim)
+                await run_in_thread(self._claim)
                 self._claimed = True
         async with self._opening:
             service = self._open()
