@@ -56,6 +56,11 @@ export class Session {
     return this.#manager.health;
   }
 
+  /** How far the conversation was when this connection began, and its health was asked for. */
+  get since(): ReadonlySignal<number> {
+    return this.#manager.since;
+  }
+
   get more(): ReadonlySignal<boolean> {
     return this.#manager.more;
   }

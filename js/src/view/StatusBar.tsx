@@ -1,3 +1,4 @@
+import type { Health } from "../http/replies";
 import type { Entity } from "../timeline/entities";
 import type { Phase } from "../ws/wsManager";
 import { whoAnswers } from "./EmptyState";
@@ -18,6 +19,7 @@ export function StatusBar() {
   const { phase } = useSignalValue(session.status);
   const slow = useSignalValue(session.slow);
   const health = useSignalValue(session.health);
+  const since = useSignalValue(session.since);
   const runs = useSignalValue(session.runs);
   const usage = lastUsage(runs);
   const state = slow ?? STATES[phase];
@@ -25,16 +27,23 @@ export function StatusBar() {
   return (
     <div class="wc-status" data-part="statusbar" role="status">
       {state && <span class="wc-connection">{state}</span>}
-      {health && <span>{`${lastModel(runs) ?? whoAnswers(health)}${place}`}</span>}
+      {health && <span>{`${lastModel(health, runs, since) ?? whoAnswers(health)}${place}`}</span>}
       {usage && <span>{usage}</span>}
     </div>
   );
 }
 
-/** The model that answered last: another one than the server's where a widget or a prompt asked for it. */
-function lastModel(runs: readonly Entity[]): string | null {
-  const model = runs.findLast((run) => typeof run.props.model === "string")?.props.model;
-  return typeof model === "string" ? model : null;
+/**
+ * The model of the newest answer, where it may tell more than the host's health: that of a run which began after
+ * the health was asked for (a widget or a prompt may want another model than the host's); of any run where the
+ * health knows no name yet. Earlier answers may be those of a model that is not there any more.
+ */
+function lastModel({ engine, model }: Health, runs: readonly Entity[], since: number): string | null {
+  const nameless = engine === "openai" && model === null;
+  const last = runs.findLast(
+    (run) => run.props.status === "finished" && (nameless || (run.createdSeq ?? 0) > since),
+  )?.props.model;
+  return typeof last === "string" ? last : null;
 }
 
 function lastUsage(runs: readonly Entity[]): string | null {

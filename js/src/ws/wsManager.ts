@@ -70,6 +70,7 @@ export class WsManager {
   readonly #options: ManagerOptions;
   readonly #status = signal<Status>({ phase: "connecting", failure: null, hydrated: false });
   readonly #health = signal<Health | null>(null);
+  readonly #since = signal(0);
   readonly #more = signal(false);
   readonly #gate = new HydrationGate<Held>();
   readonly #backoff: Backoff;
@@ -93,6 +94,11 @@ export class WsManager {
     return this.#health;
   }
 
+  /** How far the conversation was when this connection began. */
+  get since(): ReadonlySignal<number> {
+    return this.#since;
+  }
+
   /** Are there rows before the first one on the screen? */
   get more(): ReadonlySignal<boolean> {
     return this.#more;
@@ -101,7 +107,7 @@ export class WsManager {
   start(): void {
     if (!this.#stopped) return;
     this.#stopped = false;
-    void this.#connect(true);
+    void this.#connect();
   }
 
   stop(): void {
@@ -114,7 +120,7 @@ export class WsManager {
     if (this.#stopped || this.#channel) return;
     this.#teardown();
     this.#enter(this.#status.value.hydrated ? "reconnecting" : "connecting");
-    void this.#connect(true);
+    void this.#connect();
   }
 
   /** Fetches the page of rows before the first one. */
@@ -130,19 +136,18 @@ export class WsManager {
     changed?.();
   }
 
-  async #connect(probe: boolean): Promise<void> {
+  /** Asks who is there each time: a host that comes back may have another engine. */
+  async #connect(): Promise<void> {
     const { transport, convId, profile } = this.#options;
     const connection = new AbortController();
     this.#connection = connection;
     try {
-      if (probe || this.#health.value === null) {
-        const health = await transport.probe(connection.signal);
-        if (connection.signal.aborted) return;
-        this.#health.value = health;
-        // refused again though the host is well: reading the rows tells why
-        if (this.#backoff.attempt > 1) await transport.timeline({ convId, limit: 1 }, connection.signal);
-        if (connection.signal.aborted) return;
-      }
+      const health = await transport.probe(connection.signal);
+      if (connection.signal.aborted) return;
+      this.#health.value = health;
+      // refused again though the host is well: reading the rows tells why
+      if (this.#backoff.attempt > 1) await transport.timeline({ convId, limit: 1 }, connection.signal);
+      if (connection.signal.aborted) return;
       this.#gate.restart();
       this.#channel = transport.open(convId, profile, {
         message: (message) => {
@@ -174,6 +179,7 @@ export class WsManager {
         });
         return;
       }
+      this.#since.value = hello.version;
       this.#enter("buffering");
       void this.#hydrate(hello.epoch, hello.version, connection);
       return;
@@ -298,7 +304,7 @@ export class WsManager {
       this.#enter(this.#status.value.hydrated || reason !== "refused" ? "reconnecting" : "connecting");
     }
     const wait = reason === "slow" ? 0 : this.#backoff.next();
-    this.#later(wait, reason === "refused" || reason === "login");
+    this.#later(wait);
   }
 
   #failed(failure: Failure): void {
@@ -306,12 +312,12 @@ export class WsManager {
     const passing = PASSING.has(failure.kind);
     this.#enter(failure.kind === "network" ? "offline" : "error", failure);
     // someone may log in or switch the extension on in another tab: look again now and then
-    this.#later(passing ? this.#backoff.next() : SLOW_RETRY_MS, true);
+    this.#later(passing ? this.#backoff.next() : SLOW_RETRY_MS);
   }
 
-  #later(ms: number, probe: boolean): void {
+  #later(ms: number): void {
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => void this.#connect(probe), ms);
+    this.#retry = setTimeout(() => void this.#connect(), ms);
   }
 
   #teardown(): void {
