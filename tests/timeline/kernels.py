@@ -14,14 +14,20 @@ import asyncio, sys
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import Batch
 
-async def hold(path, conv_id):
-    store = SQLiteStore(path)
+async def write(store, conv_id, id):
     loaded = await store.load(conv_id)
     version = 1 if loaded is None else loaded.version + 1
-    row = {"id": "held", "kind": "note", "createdSeq": version, "version": version, "props": {}}
+    row = {"id": id, "kind": "note", "createdSeq": version, "version": version, "props": {}}
     await store.write(Batch(conv_id=conv_id, version=version, rows=(row,)))
+
+async def hold(path, conv_id, cell):
+    store = SQLiteStore(path)
+    await write(store, conv_id, "held")
+    exec(cell)
     print("open", flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    if cell:
+        await write(store, conv_id, "later")
     await store.close()
 
 asyncio.run(hold(*sys.argv[1:]))
@@ -39,11 +45,15 @@ except sqlite3.OperationalError as error:
 
 
 class Holder:
-    """A process that holds the file, into which it has written a row `held`, until it is ended or killed."""
+    """A process that holds the file, into which it has written a row `held`, until it is ended or killed.
 
-    def __init__(self, path: Path, conv_id: str = "c") -> None:
+    `cell` is what its user runs meanwhile, with the file's `path`; such a process writes a row `later` at its
+    end.
+    """
+
+    def __init__(self, path: Path, conv_id: str = "c", cell: str = "") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _HOLD, str(path), conv_id],
+            [sys.executable, "-c", _HOLD, str(path), conv_id, cell],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 import sqlite3
 import stat
 import sys
@@ -19,7 +21,7 @@ from webchat_widget.errors import ConversationHeld, StoreUnavailable
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.migrations import MIGRATIONS
-from webchat_widget.timeline.sqlite import SQLiteStore, connection
+from webchat_widget.timeline.sqlite import SQLiteStore, adoption, connection
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, PendingRun
 from webchat_widget.turns import Message
@@ -132,7 +134,7 @@ class TestAdoption:
     async def test_a_kernel_that_was_killed_leaves_all_that_it_had_committed(self, places: Places) -> None:
         with Holder(places.file) as holder:
             holder.kill()
-        assert names(places.folder) == ["c.sqlite", "c.sqlite-wal"]
+        assert names(places.folder) == ["c.sqlite", "c.sqlite-lock", "c.sqlite-wal"]
         assert [each["id"] for each in (await loaded(places.server())).rows] == ["held"]
         assert names(places.folder) == []
 
@@ -159,6 +161,28 @@ class TestAdoption:
         monkeypatch.setattr(connection, "_unlink", then_another_comes)
         assert (await loaded(places.server())).version == 50
         assert [each.read_text() for each in beside if each.exists()] == ["another's"] * 3
+
+    async def test_a_file_that_took_its_place_meanwhile_is_taken_in_next(
+        self, places: Places, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a backup that is put back: what is removed is what was taken in, and nothing else."""
+        backup = places.file.with_name("backup")
+        await places.fill(places.kernel(), Batch(conv_id="c", version=9, rows=(row("theirs", 9),)))
+        places.file.rename(backup)
+        await places.fill(places.kernel(), whole())
+        remove = connection.remove
+
+        def too_late(db: connection.Database, file: Path) -> None:
+            if backup.exists():
+                backup.rename(places.file)
+            remove(db, file)
+
+        monkeypatch.setattr(adoption, "remove", too_late)
+        server = places.server()
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await server.load("c")
+        assert "theirs" in [each["id"] for each in (await loaded(server)).rows]
+        assert names(places.folder) == []
 
     @pytest.mark.parametrize("content", ["nothing", "tables"])
     async def test_a_file_without_a_conversation_is_removed(self, places: Places, content: str) -> None:
@@ -202,6 +226,41 @@ class TestHeld:
                 await second.load("c")
             first.kill()
             assert [each["id"] for each in (await loaded(second)).rows] == ["held"]
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            "open(path, 'rb').read()",
+            "import shutil; shutil.copytree(path.rpartition('/')[0], path + '.backup')",
+        ],
+        ids=["read", "copied with all beside it"],
+    )
+    async def test_a_kernel_that_reads_its_own_file_keeps_it(self, places: Places, cell: str) -> None:
+        """To close any descriptor of a file drops every lock that the process holds on it (POSIX)."""
+        server = places.server()
+        with Holder(places.file, cell=cell) as holder:
+            for call in (server.load("c"), server.hand_over("c")):
+                with pytest.raises(ConversationHeld):
+                    await call
+            await asyncio.to_thread(holder.end)
+        assert [each["id"] for each in (await loaded(server)).rows] == ["held", "later"]
+
+    async def test_a_worker_that_outlives_its_kernel_does_not_keep_the_file(self, places: Places) -> None:
+        fork = (
+            "import os, signal\n"
+            "child = os.fork()\n"
+            "if not child:\n"
+            "    os.closerange(0, 3)\n"
+            "    signal.pause()\n"
+            "open(path + '.pid', 'w').write(str(child))\n"
+        )
+        with Holder(places.file, cell=fork) as holder:
+            worker = int(places.file.with_name("c.sqlite.pid").read_text())
+            holder.kill()
+            try:
+                assert [each["id"] for each in (await loaded(places.server())).rows] == ["held"]
+            finally:
+                os.kill(worker, signal.SIGKILL)
 
 
 class TestMerge:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -19,7 +22,7 @@ from webchat_widget.errors import ConversationHeld, StoreUnavailable
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.memory import MemoryStore
 from webchat_widget.timeline.migrations import MIGRATIONS
-from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS, SQLiteStore, connection
+from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS, SQLiteStore, connection, lock
 from webchat_widget.timeline.store import Batch, KeyRecord, PendingRun
 from webchat_widget.turns import Message, ToolCall
 
@@ -321,7 +324,7 @@ class TestTransactions:
         (pages,) = await store._submit(lambda db: db.execute("PRAGMA page_count").fetchone())
         await store._submit(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
         big = batch("c", 2, row("m", 2, content="x" * 100_000))
-        with pytest.raises(StoreUnavailable, match="full") as full:
+        with pytest.raises(StoreUnavailable, match=r"full.*Free some space") as full:
             await store.write(big)
         assert full.value.code == "store_unavailable"
         assert await rows_of(store) == [row("m", 1, content="before")]
@@ -443,7 +446,11 @@ class TestTwoOwners:
     async def test_a_file_that_went_while_one_waited_for_it_is_not_used(
         self, file: Path, monkeypatch: pytest.MonkeyPatch, after: str
     ) -> None:
-        """A server removes the file of a conversation that it has taken in."""
+        """A server removes the file of a conversation that it has taken in.
+
+        Where only SQLite's own lock is: the other one would keep the newer file from being made.
+        """
+        monkeypatch.setattr(lock, "_locked", lambda file: None)
         old = SQLiteStore(file)
         await old.write(batch("c", 1, row("m", 1)))
         if after.endswith("number"):  # the number of a file that went is soon given to another
@@ -477,6 +484,92 @@ class TestTwoOwners:
     async def write_and_close(store: SQLiteStore, written: Batch) -> None:
         await store.write(written)
         await store.close()
+
+
+class TestMoved:
+    """The file is removed or replaced while it is open."""
+
+    @staticmethod
+    async def another(file: Path) -> Path:
+        """A database to put in its place, with a row `n`, as a killed process leaves it."""
+        other = SQLiteStore(file.with_name("other"))
+        await other.write(batch("c", 2, row("n", 2)))
+        copies = [shutil.copy(each, f"{each}.copy") for each in (other.path, f"{other.path}-wal")]
+        await other.close()
+        Path(other.path).unlink()
+        os.replace(copies[1], f"{file}-wal")
+        return Path(copies[0])
+
+    @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+    async def test_what_nobody_would_find_is_refused_and_the_next_call_takes_what_is_there(
+        self, store: SQLiteStore, file: Path, replaced: bool
+    ) -> None:
+        await store.write(batch("c", 1, row()))
+        file.with_name(f"{file.name}-wal").unlink()
+        if replaced:
+            os.replace(await self.another(file), file)
+        else:
+            file.unlink()
+        with pytest.raises(StoreUnavailable, match="removed or replaced") as error:
+            await store.write(batch("c", 3, row("refused", 3)))
+        assert str(file) in error.value.message
+        there = [row("n", 2)] if replaced else []
+        assert await rows_of(store) == there
+        await store.write(batch("c", 4, row("mine", 4)))
+        await store.close()
+        assert names(file.parent) == [file.name]
+        again = SQLiteStore(file)
+        assert await rows_of(again) == [*there, row("mine", 4)]
+        await again.close()
+
+    async def test_a_file_that_took_its_place_is_not_removed_as_empty(self, file: Path) -> None:
+        store = SQLiteStore(file, drop_empty=True)
+        await store.load("c")
+        os.replace(await self.another(file), file)
+        await store.close()
+        again = SQLiteStore(file)
+        assert await rows_of(again) == [row("n", 2)]
+        await again.close()
+
+
+class TestLock:
+    async def test_it_lies_beside_the_file_and_goes_with_the_store(
+        self, store: SQLiteStore, file: Path
+    ) -> None:
+        await store.write(batch("c", 1, row()))
+        beside = file.with_name(f"{file.name}-lock")
+        assert mode(beside) == 0o600
+        await store.close()
+        assert not beside.exists()
+
+    async def test_one_that_lost_its_name_while_one_waited_for_it_is_no_lock(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, flock = lock.Lock(file), fcntl.flock
+
+        def slow(descriptor: int, operation: int) -> None:
+            monkeypatch.undo()
+            first.release()
+            flock(descriptor, operation)
+
+        monkeypatch.setattr(fcntl, "flock", slow)
+        second = lock.Lock(file)
+        with pytest.raises(BlockingIOError):
+            lock.Lock(file)
+        second.release()
+        assert names(file.parent) == []
+
+    async def test_a_file_system_that_knows_none_has_sqlite_s_own(
+        self, store: SQLiteStore, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unknown(*_: object) -> None:
+            raise OSError(errno.ENOTSUP, "Not supported")
+
+        monkeypatch.setattr(fcntl, "flock", unknown)
+        await store.write(batch("c", 1, row()))
+        assert f"{file.name}-lock" not in names(file.parent)
+        assert (await refused(SQLiteStore(file))).code == "store_in_use"
+        assert await asyncio.to_thread(another_process, file) == "database is locked"
 
 
 def another_process(file: Path) -> str:
@@ -522,6 +615,7 @@ class TestTrouble:
         error = await refused(SQLiteStore(file))
         assert error.code == "store_unavailable"
         assert str(file) in error.message
+        assert "move the file away" in error.message
         assert content(file) == before
         assert names(file.parent) == [file.name]
 

@@ -1,8 +1,8 @@
 """The store in one SQLite file: WAL, fsync on commit, one connection on one thread.
 
 Whatever waits when the thread comes round is committed in one transaction, so that a burst costs one fsync.
-The file is locked for as long as it is open. A single connection also keeps clear of the WAL-reset bug of
-SQLite 3.7.0 to 3.51.2, which needs two.
+The file is locked for as long as it is open, and nothing is committed to one that has lost its name. A single
+connection also keeps clear of the WAL-reset bug of SQLite 3.7.0 to 3.51.2, which needs two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, Summary
 from webchat_widget.typing import JSONObject
 
 from . import statements
-from .connection import connect, is_busy, remove, transaction
+from .connection import Database, Moved, advice, connect, is_busy, remove, transaction
 from .statements import KEY_LIFETIME_MS
 
 __all__ = ["KEY_LIFETIME_MS", "SQLiteStore"]
@@ -35,7 +35,7 @@ class _Job:
 
     __slots__ = ("alone", "future", "loop", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any], *, alone: bool = False) -> None:
+    def __init__(self, work: Callable[[Database], Any], *, alone: bool = False) -> None:
         self.work = work
         self.alone = alone
         self.loop = loop = asyncio.get_running_loop()
@@ -46,9 +46,10 @@ class SQLiteStore:
     """A `TimelineStore` in the file `path` (":memory:" for none).
 
     The file is made readable for its owner only. It is opened by the first call, on the thread; what is
-    wrong with it is raised by that call as StoreUnavailable, and the next call tries again. `in_use` makes
-    the error for a file that somebody else has open, in place of one that speaks of another server. With
-    `drop_empty` a file in which nothing was ever said is removed at the end.
+    wrong with it is raised by that call as StoreUnavailable, and the next call tries again; so it is where
+    the file is removed or replaced later. `in_use` makes the error for a file that somebody else has open,
+    in place of one that speaks of another server. With `drop_empty` a file in which nothing was ever said
+    is removed at the end.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class SQLiteStore:
 
     # -- the thread ----------------------------------------------------------------------------------
 
-    def _submit(self, work: Callable[[sqlite3.Connection], _T], *, alone: bool = False) -> asyncio.Future[_T]:
+    def _submit(self, work: Callable[[Database], _T], *, alone: bool = False) -> asyncio.Future[_T]:
         job = _Job(work, alone=alone)
         if self._closed:
             job.future.set_exception(StoreUnavailable("The timeline database is closed."))
@@ -116,7 +117,7 @@ class SQLiteStore:
         return job.future
 
     def _serve(self) -> None:
-        db: sqlite3.Connection | None = None
+        db: Database | None = None
         last: _Job | None = None
         while last is None:
             jobs = []
@@ -139,6 +140,9 @@ class SQLiteStore:
                         self._run_alone(db, each)
                 else:
                     self._run(db, list(group))
+            if db.moved:
+                db.close()
+                db = None
         try:
             if db is not None:
                 with contextlib.closing(db):
@@ -146,10 +150,10 @@ class SQLiteStore:
         finally:
             _settle(last, None, None)
 
-    def _tidy(self, db: sqlite3.Connection) -> None:
+    def _tidy(self, db: Database) -> None:
         if self._drop_empty and self.path != ":memory:":
             # What can't be read or removed stays.
-            with contextlib.suppress(sqlite3.Error, OSError):
+            with contextlib.suppress(sqlite3.Error, OSError, Moved):
                 if statements.is_empty(db):
                     remove(db, Path(self.path))
 
@@ -159,7 +163,7 @@ class SQLiteStore:
         while not self._jobs.empty():
             yield self._jobs.get()
 
-    def _run(self, db: sqlite3.Connection, jobs: list[_Job]) -> None:
+    def _run(self, db: Database, jobs: list[_Job]) -> None:
         """Run jobs in one transaction; where one of them fails, each in its own."""
         try:
             with transaction(db):
@@ -174,7 +178,7 @@ class SQLiteStore:
         for job, result in zip(jobs, results, strict=True):
             _settle(job, result, None)
 
-    def _run_alone(self, db: sqlite3.Connection, job: _Job) -> None:
+    def _run_alone(self, db: Database, job: _Job) -> None:
         try:
             result = job.work(db)
         except Exception as error:
@@ -183,14 +187,16 @@ class SQLiteStore:
             _settle(job, result, None)
 
     def _said(self, error: Exception) -> Exception:
-        return self._unavailable(error) if isinstance(error, sqlite3.Error) else error
+        return self._unavailable(error) if isinstance(error, (sqlite3.Error, OSError)) else error
 
     def _unavailable(self, error: Exception) -> WebChatError:
         if isinstance(error, WebChatError):
             return error
         if is_busy(error):
             return self._in_use()
-        return StoreUnavailable(f"The timeline can't be read or written ({self.path}: {error}).")
+        return StoreUnavailable(
+            f"The timeline can't be read or written ({self.path}: {error}).{advice(error)}"
+        )
 
     def _store_in_use(self) -> WebChatError:
         return StoreUnavailable(
@@ -200,7 +206,7 @@ class SQLiteStore:
         )
 
 
-def _end(db: sqlite3.Connection) -> None:
+def _end(db: Database) -> None:
     """The work of the last job: it is never done, for the thread ends."""
 
 

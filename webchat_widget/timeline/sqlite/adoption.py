@@ -23,7 +23,7 @@ from webchat_widget.timeline.store import Loaded
 from webchat_widget.typing import JSONObject
 
 from . import SQLiteStore, statements
-from .connection import connect, is_busy, remove, transaction
+from .connection import Database, Moved, advice, connect, is_busy, remove, transaction
 
 __all__ = ["AdoptingStore"]
 
@@ -87,7 +87,7 @@ class AdoptingStore(SQLiteStore):
     async def load(self, conv_id: str) -> Loaded | None:
         """A conversation, or None where neither we nor a kernel knew it."""
 
-        def work(db: sqlite3.Connection) -> Loaded | None:
+        def work(db: Database) -> Loaded | None:
             self._adopt(db, conv_id)
             return statements.load(db, conv_id)
 
@@ -96,7 +96,7 @@ class AdoptingStore(SQLiteStore):
     async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:
         """Replace a conversation's settings; `now` is Unix ms."""
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: Database) -> None:
             self._adopt(db, conv_id)
             with transaction(db):
                 statements.save_settings(db, conv_id, settings, now)
@@ -106,7 +106,7 @@ class AdoptingStore(SQLiteStore):
     async def hand_over(self, conv_id: str) -> bool:
         """Move a conversation into the file where a kernel looks for it; False where it is unknown."""
 
-        def work(db: sqlite3.Connection) -> bool:
+        def work(db: Database) -> bool:
             known = _hand_over(db, self._file(conv_id), conv_id)
             if known:
                 self._promised[conv_id] = time.monotonic() + self._promise
@@ -114,7 +114,7 @@ class AdoptingStore(SQLiteStore):
 
         return await self._submit(work, alone=True)
 
-    def _adopt(self, db: sqlite3.Connection, conv_id: str) -> None:
+    def _adopt(self, db: Database, conv_id: str) -> None:
         # A page that was just sent away comes back at once; the kernel must be first.
         if time.monotonic() < self._promised.get(conv_id, 0.0):
             raise _held()
@@ -125,7 +125,7 @@ class AdoptingStore(SQLiteStore):
         return conversation_file(self._folder, conv_id)
 
 
-def _adopt(db: sqlite3.Connection, path: Path, conv_id: str) -> None:
+def _adopt(db: Database, path: Path, conv_id: str) -> None:
     """Take in what is in the kernel's file, if there is one, and remove it."""
     if not _exists(path, conv_id):
         return
@@ -135,7 +135,7 @@ def _adopt(db: sqlite3.Connection, path: Path, conv_id: str) -> None:
             remove(kernel, path)
 
 
-def _hand_over(db: sqlite3.Connection, path: Path, conv_id: str) -> bool:
+def _hand_over(db: Database, path: Path, conv_id: str) -> bool:
     """Write the conversation, and what a kernel left of it earlier, to the kernel's file; then forget it."""
     if not _exists(path, conv_id) and not _knows(db, conv_id):
         return False
@@ -161,7 +161,7 @@ def _hand_over(db: sqlite3.Connection, path: Path, conv_id: str) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, conv_id: str) -> Iterator[tuple[sqlite3.Connection, _Content]]:
+def _opened(path: Path, conv_id: str) -> Iterator[tuple[Database, _Content]]:
     """The file, locked without waiting, and all that is in it."""
     with _blaming(path, conv_id):
         kernel = connect(str(path), timeout=0)
@@ -172,7 +172,7 @@ def _opened(path: Path, conv_id: str) -> Iterator[tuple[sqlite3.Connection, _Con
         yield kernel, content
 
 
-def _check(kernel: sqlite3.Connection) -> None:
+def _check(kernel: Database) -> None:
     """Find damage while the file is still there: it is removed once its content has been copied."""
     (found,) = kernel.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
@@ -201,14 +201,14 @@ def _blaming(path: Path, conv_id: str) -> Iterator[None]:
 def _fault(error: Exception, path: Path, conv_id: str) -> WebChatError:
     if is_busy(error):
         return _held()
-    said, advice = str(error), ""
+    if isinstance(error, Moved):
+        return error
+    said, hint = str(error), advice(error)
     if isinstance(error, StoreUnavailable):
         said = "made by a newer version of webchat-widget"
-        advice = " Update the package where the Jupyter server is installed."
-    elif isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        advice = " Its data is damaged: move the file away to begin this conversation anew."
+        hint = " Update the package where the Jupyter server is installed."
     return StoreUnavailable(
-        f"The conversation {conv_id} can't be opened ({path}: {said}).{advice} Others are not affected.",
+        f"The conversation {conv_id} can't be opened ({path}: {said}).{hint} Others are not affected.",
         code="conversation_unreadable",
     )
 
@@ -222,7 +222,7 @@ def _held() -> ConversationHeld:
 # -- the database ------------------------------------------------------------------------------------
 
 
-def _take_in(db: sqlite3.Connection, content: _Content) -> None:
+def _take_in(db: Database, content: _Content) -> None:
     """Merge: of two versions of a row the higher one stays, and a run that ended in either has ended."""
     with transaction(db):
         for table, rows in content.items():
@@ -231,7 +231,7 @@ def _take_in(db: sqlite3.Connection, content: _Content) -> None:
             db.executemany("DELETE FROM runs WHERE run_id = ?", _ended(db, conv_id))
 
 
-def _ended(db: sqlite3.Connection, conv_id: str) -> list[tuple[str]]:
+def _ended(db: Database, conv_id: str) -> list[tuple[str]]:
     """The runs that are listed as unfinished, but whose rows say that they have ended."""
     rows = db.execute(
         "SELECT id, kind, props FROM runs JOIN entities USING (conv_id) WHERE conv_id = ? AND id = run_id",
@@ -247,5 +247,5 @@ def _ended(db: sqlite3.Connection, conv_id: str) -> list[tuple[str]]:
         raise statements.unreadable(conv_id) from error
 
 
-def _knows(db: sqlite3.Connection, conv_id: str) -> bool:
+def _knows(db: Database, conv_id: str) -> bool:
     return db.execute("SELECT 1 FROM conversations WHERE conv_id = ?", (conv_id,)).fetchone() is not None

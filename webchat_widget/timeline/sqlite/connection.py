@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import sqlite3
@@ -10,24 +11,58 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from webchat_widget.errors import StoreUnavailable
 from webchat_widget.timeline.migrations import migrate
 
-__all__ = ["connect", "is_busy", "remove", "transaction"]
+from .lock import Lock
+
+__all__ = ["Database", "Moved", "advice", "connect", "is_busy", "remove", "transaction"]
 
 _PAUSE_SECONDS = (0.005, 0.03)
 """Between two attempts to lock a file: as long as luck has it, or two might always meet."""
 
 
-def connect(path: str, *, timeout: float = 2) -> sqlite3.Connection:
+class Moved(StoreUnavailable):
+    """The file that is open has lost its name: what would be written to it, nobody would find."""
+
+
+class Database(sqlite3.Connection):
+    """A connection that knows the file it was opened for, and lets go of its lock when it is closed."""
+
+    file: Path | None = None
+    identity: tuple[int, int] | None = None
+    lock: Lock | None = None
+    moved = False
+    """True once the file was found to be gone from its place: nothing is committed any more."""
+
+    def check(self) -> None:
+        """Raise Moved where another file has the name by now, or none."""
+        if self.file is not None and _identity(self.file) != self.identity:
+            self.moved = True
+            raise Moved(
+                f"The file {self.file} was removed or replaced while it was in use, so nothing was stored. "
+                "Put it back if you miss what was in it, and try again."
+            )
+
+    def close(self) -> None:
+        """Close the database, then its lock."""
+        try:
+            super().close()
+        finally:
+            if self.lock is not None:
+                self.lock.release()
+
+
+def connect(path: str, *, timeout: float = 2) -> Database:
     """Open a database (":memory:" for one without a file), made where there is none, in the newest schema.
 
     The file is readable for its owner only, and locked for as long as it is open: a second process would
     close the first one's runs as interrupted. The lock ends with the process that holds it, however that
     ends. Raises sqlite3.Error (`is_busy` tells a lock that somebody else holds for `timeout` seconds),
-    OSError, and StoreUnavailable for a newer schema.
+    OSError (`is_busy` as well), and StoreUnavailable for a newer schema.
     """
     if path == ":memory:":
-        db = sqlite3.connect(path, isolation_level=None)
+        db = sqlite3.connect(path, isolation_level=None, factory=Database)
         migrate(db)
         return db
     deadline = time.monotonic() + timeout
@@ -35,7 +70,7 @@ def connect(path: str, *, timeout: float = 2) -> sqlite3.Connection:
         try:
             if (opened := _open(Path(path))) is not None:
                 return opened
-        except sqlite3.Error as error:
+        except (sqlite3.Error, BlockingIOError) as error:
             # SQLite's own wait would keep a shared lock, so that two who open a file both wait for nothing.
             if not is_busy(error) or time.monotonic() >= deadline:
                 raise
@@ -43,11 +78,12 @@ def connect(path: str, *, timeout: float = 2) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; done means on disk."""
+def transaction(db: Database) -> Iterator[None]:
+    """All or nothing; done means on disk, in the file of that name. Raises Moved where it is another one."""
     try:
         db.execute("BEGIN IMMEDIATE")
         yield
+        db.check()
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
@@ -57,11 +93,28 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 def is_busy(error: BaseException) -> bool:
     """True where somebody else has the file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return (
+        isinstance(error, BlockingIOError)
+        or getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    )
 
 
-def remove(db: sqlite3.Connection, file: Path) -> None:
-    """Remove the file while it is locked: who waits for the lock finds that the name is gone."""
+def advice(error: BaseException) -> str:
+    """What a person can do about it, as a sentence after a space; "" where we don't know."""
+    full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    if full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return " Free some space on the disk, then try again."
+    if type(error) is sqlite3.DatabaseError:  # its subclasses say other things
+        return " Its data is damaged: move the file away to begin anew."
+    return ""
+
+
+def remove(db: Database, file: Path) -> None:
+    """Remove the file while it is locked: who waits for the lock finds that the name is gone.
+
+    Raises Moved where the name is another file's by now, which stays.
+    """
+    db.check()
     # First out of WAL, or who waits would take the -wal of the next file of this name for its own. Then OFF,
     # or the connection would remove the next file's journal, by its name, when it is closed.
     db.execute("PRAGMA journal_mode = DELETE")
@@ -78,8 +131,22 @@ def _unlink(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _open(file: Path) -> sqlite3.Connection | None:
-    """The database, locked; None where the file of this name is another one by now.
+def _open(file: Path) -> Database | None:
+    """The database with its lock; None where the file of this name is another one by now."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock, db = Lock(file), None
+    try:
+        db = _connect(file)
+    finally:
+        if db is None:
+            lock.release()
+        else:
+            db.lock = lock
+    return db
+
+
+def _connect(file: Path) -> Database | None:
+    """The database, locked by SQLite's own means; None where the file of this name is another one by now.
 
     A server removes the file that it has taken in, and who came for its lock then has one without a name.
     Nothing is read before this is known: a -wal of that name would be another file's. SQLite itself looks
@@ -87,7 +154,7 @@ def _open(file: Path) -> sqlite3.Connection | None:
     """
     _make(file)
     named = _identity(file)
-    db = sqlite3.connect(file, isolation_level=None, timeout=0)
+    db = sqlite3.connect(file, isolation_level=None, timeout=0, factory=Database)
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("BEGIN EXCLUSIVE")
@@ -104,12 +171,12 @@ def _open(file: Path) -> sqlite3.Connection | None:
         if moved or (isinstance(error, sqlite3.Error) and _identity(file) != named):
             return None
         raise
+    db.file, db.identity = file, named
     return db
 
 
 def _make(file: Path) -> None:
     """SQLite gives its -wal and -shm files the mode of the database itself."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A file that exists is not opened here: to close it again would drop the lock of another store of this
     # process (POSIX).
     with contextlib.suppress(FileExistsError):

@@ -1,0 +1,87 @@
+"""A lock on a database that holds whatever else its process does with the file.
+
+SQLite's own lock does not, on POSIX: a process that closes any descriptor of a file, as a copy made in a cell
+does, drops all its locks on that file. This one belongs to a descriptor that nobody else has. It lies on a
+file beside the database, because on macOS and on NFS the two kinds of lock collide on one file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from pathlib import Path
+
+__all__ = ["Lock"]
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+class Lock:
+    """The right to open the database `file`, until `release` or the end of the process.
+
+    Raises BlockingIOError at once where somebody else has it, in this process or another, and OSError where
+    no file can be made there. It is nothing on Windows, where SQLite's own lock holds by itself, and on file
+    systems without such locks.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.with_name(f"{file.name}-lock")
+        self._descriptor = _locked(self._file)
+        if self._descriptor is not None:
+            _held.add(self)
+
+    def release(self) -> None:
+        """Let the next one in, and leave no file behind."""
+        if self._descriptor is None:
+            return
+        # While it is locked: who has opened the same file finds, once it is theirs, that it lost its name.
+        if _is_named(self._file, self._descriptor):
+            self._file.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor. The lock ends with the last process that has it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _is_named(file: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+if sys.platform == "win32":
+
+    def _locked(file: Path) -> int | None:
+        return None
+
+else:
+    import fcntl
+
+    def _locked(file: Path) -> int | None:
+        """A descriptor of the locked file; None where there is no such lock."""
+        while True:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise
+            except OSError:  # some network file systems
+                os.close(descriptor)
+                file.unlink(missing_ok=True)
+                return None
+            if _is_named(file, descriptor):
+                return descriptor
+            os.close(descriptor)
+
+    def _forget_all() -> None:
+        for lock in list(_held):
+            lock.forget()
+
+    # A worker that is forked would keep the lock beyond the end of its parent.
+    os.register_at_fork(after_in_child=_forget_all)
