@@ -159,6 +159,19 @@ describe("questions and answers", () => {
     expect(await ask({ "X-Timeline-Version": "7" }, {})).toMatchObject({ kind: "http" });
   });
 
+  it("begin with a question that is asked twice where the first one came too early to be heard", async () => {
+    kernel.silent = true;
+    const first = outcome(transport.probe());
+    await settle();
+    kernel.silent = false;
+    await settle(500);
+    expect(first.now).toEqual(kernel.host.health);
+    expect(new Set(kernel.asked.map(({ rid }) => rid)).size).toBe(1);
+    kernel.silent = true;
+    await Promise.all([expect(transport.probe()).rejects.toMatchObject({ kind: "kernel" }), settle(2_600)]);
+    expect(kernel.ops()).toEqual(["health", "health", "health"]);
+  });
+
   it("end with whoever asked", async () => {
     kernel.silent = true;
     const aborter = new AbortController();

@@ -11,6 +11,11 @@ import {
 } from "./transport";
 
 const PROBE_MS = 2_500;
+/**
+ * JupyterLab begins to make the subshell that answers while a cell runs when a comm opens. What is said before it
+ * is there waits for the cell.
+ */
+const SUBSHELL_MS = 400;
 const LOST_MS = 8_000;
 const MATH_MS = 20_000;
 const PING_MS = 30_000;
@@ -23,11 +28,21 @@ export function commTransport(
   load: (source: string) => Promise<MathModule> = fromText,
 ): Transport {
   const line = new Line(wire);
+  let early = true;
   return {
     name: "kernel",
     watch: (events) => line.watch(events),
     async probe(signal) {
-      const reply = await line.ask({ op: "health", body: {}, timeoutMs: PROBE_MS, signal, quiet: true });
+      const againMs = early ? SUBSHELL_MS : undefined;
+      early = false;
+      const reply = await line.ask({
+        op: "health",
+        body: {},
+        timeoutMs: PROBE_MS,
+        againMs,
+        signal,
+        quiet: true,
+      });
       const health = readHealth(reply);
       if (health === null) throw unreadable(reply, "an answer");
       return health;

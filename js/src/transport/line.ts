@@ -18,6 +18,8 @@ export interface Question {
   readonly rid?: string;
   /** After that it counts as lost. Without, it waits for as long as the kernel may be there. */
   readonly timeoutMs?: number;
+  /** Said once more after that, where no answer has come. */
+  readonly againMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Asked by the page for itself: nobody needs to be told that it waits. */
   readonly quiet?: boolean;
@@ -97,7 +99,7 @@ export class Line {
   }
 
   /** Asks the kernel. Throws `kernel` where it did not answer in time, `gone` where there is none. */
-  ask({ op, body, rid = newKey(), timeoutMs, signal, quiet = false }: Question): Promise<Reply> {
+  ask({ op, body, rid = newKey(), timeoutMs, againMs, signal, quiet = false }: Question): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
       // only a look at its health can find that it lives after all
@@ -109,8 +111,18 @@ export class Line {
         clearTimeout(deadline);
         if (timeoutMs !== undefined) deadline = setTimeout(() => this.#unanswered(rid), timeoutMs);
       };
+      const say = () => {
+        try {
+          const sent = this.#wire.send({ op, rid, body });
+          if (sent instanceof Promise) sent.catch(() => this.#die()); // as marimo's does
+        } catch {
+          this.#die();
+        }
+      };
+      const again = againMs === undefined ? undefined : setTimeout(say, againMs);
       over.signal.addEventListener("abort", () => {
         clearTimeout(late);
+        clearTimeout(again);
         clearTimeout(deadline);
       });
       signal?.addEventListener("abort", () => this.#settle(rid)?.reject(signal.reason), {
@@ -118,12 +130,7 @@ export class Line {
       });
       prolong();
       this.#waiting.set(rid, { resolve, reject, over, prolong, late: false });
-      try {
-        const sent = this.#wire.send({ op, rid, body });
-        if (sent instanceof Promise) sent.catch(() => this.#die()); // as marimo's does
-      } catch {
-        this.#die();
-      }
+      say();
     });
   }
 
