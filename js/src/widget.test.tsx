@@ -369,6 +369,27 @@ describe("a widget whose chat runs in the kernel", () => {
   });
 });
 
+describe("a kernel that does not answer at first", () => {
+  it.each([
+    ["busy", "The kernel is busy", true],
+    ["idle", "Run this cell again", false],
+  ])("and is %s: %s", async (status, title, retry) => {
+    vi.useFakeTimers();
+    const kernel = new FakeKernel();
+    kernel.silent = true;
+    kernel.widget_manager = { kernel: { status } };
+    const { proxy } = kernelModel(kernel, { conv_id: status, _where: "kernel", _channel: status });
+    const el = document.createElement("div");
+    const close = widget.render({ model: { ...proxy(), widget_manager: kernel.widget_manager }, el });
+    await vi.advanceTimersByTimeAsync(2_700);
+    vi.useRealTimers();
+    await pause();
+    expect(el.querySelector("[data-part=error-panel] strong")?.textContent).toBe(title);
+    expect(el.querySelector("[data-part=retry-button]") !== null).toBe(retry);
+    close();
+  });
+});
+
 describe("a widget whose server has no chat", () => {
   const panel = async (convId: string) => {
     const el = document.createElement("div");

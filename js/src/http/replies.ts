@@ -48,10 +48,11 @@ export interface ChatReply {
 
 /**
  * What went wrong, in kinds that a page can act on: `missing` the extension is not there, `login` this page is
- * no longer logged in, `network` nobody answered, `kernel` the kernel does not answer now, `gone` it never
- * will, `moved` the chat has another host by now, `http` the host said no and why.
+ * no longer logged in, `network` nobody answered, `busy` the kernel runs a cell and answers after it, `kernel` it
+ * does not answer now, `gone` it never will, `moved` the chat has another host by now, `http` the host said no
+ * and why.
  */
-export type FailureKind = "missing" | "login" | "network" | "kernel" | "gone" | "moved" | "http";
+export type FailureKind = "missing" | "login" | "network" | "busy" | "kernel" | "gone" | "moved" | "http";
 
 export class ApiError extends Error {
   override readonly name = "ApiError";

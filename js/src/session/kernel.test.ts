@@ -41,10 +41,24 @@ it("a kernel that is busy at first: says so, and the chat appears with its first
   kernel.widget_manager = { kernel: { status: "busy", connectionStatus: "connected" } };
   session.start();
   await settle(2_600);
-  expect(session.status.value).toMatchObject({ phase: "error", failure: { kind: "kernel" } });
+  expect(session.status.value).toMatchObject({ phase: "error", failure: { kind: "busy" } });
   await settle(300_000);
   kernel.deaf = false;
   await settle(10);
+  expect(session.status.value).toMatchObject({ phase: "live", failure: null });
+});
+
+it("a page that its kernel knows nothing of: says so, and looks again now and then", async () => {
+  kernel.silent = true;
+  kernel.widget_manager = { kernel: { status: "idle", connectionStatus: "connected" } };
+  session.start();
+  await settle(2_600);
+  expect(session.status.value).toMatchObject({
+    phase: "error",
+    failure: { kind: "gone", message: expect.stringContaining("no link") },
+  });
+  kernel.silent = false;
+  await settle(20_100);
   expect(session.status.value).toMatchObject({ phase: "live", failure: null });
 });
 

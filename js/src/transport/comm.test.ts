@@ -351,18 +351,27 @@ describe("a message in pieces", () => {
 
 describe("a kernel that does not hear", () => {
   it.each([
-    ["busy", host("busy"), /busy with a cell.*appears by itself/],
-    ["restarted, and idle again", host("idle"), /restarted or is gone.*Run this cell again/],
-    ["dead", host("dead", "disconnected"), /restarted or is gone.*Run this cell again/],
-    ["out of reach", host("busy", "connecting"), /Either.*busy.*run this cell again/],
-    ["of a notebook that says nothing", undefined, /Either.*busy.*run this cell again/],
-    ["of a notebook that says nonsense", { kernel: 7 }, /Either.*busy.*run this cell again/],
-  ])("and is %s says so within 3 s", async (_name, manager, words) => {
+    ["busy", host("busy"), "busy", /busy with a cell.*appears by itself/],
+    ["idle", host("idle"), "gone", /no link to this chat.*ChatWidget\(\) again/],
+    ["dead", host("dead", "disconnected"), "kernel", /restarted or is gone.*Run this cell again/],
+    ["out of reach", host("busy", "connecting"), "kernel", /Either.*busy.*run this cell again/],
+    ["of a notebook that says nothing", undefined, "kernel", /Either.*busy.*run this cell again/],
+    ["of a notebook that says nonsense", { kernel: 7 }, "kernel", /Either.*busy.*run this cell again/],
+  ])("and is %s says so within 3 s", async (_name, manager, kind, words) => {
     kernel.widget_manager = manager;
     kernel.silent = true;
     const probe = outcome(transport.probe());
     await settle(2_600);
-    expect(probe.now).toEqual({ kind: "kernel", message: expect.stringMatching(words) });
+    expect(probe.now).toEqual({ kind, message: expect.stringMatching(words) });
+  });
+
+  it("and is idle, but says how it is, is not gone", async () => {
+    kernel.widget_manager = host("idle");
+    kernel.lose = ({ body }) => Array.isArray(body); // its rows get lost
+    const page = outcome(transport.timeline({ convId: "c" }));
+    await settle(8_100);
+    expect(kernel.ops()).toEqual(["timeline", "health"]);
+    expect(page.now).toMatchObject({ kind: "kernel" });
   });
 
   it("of a notebook that throws is not asked about", async () => {

@@ -98,7 +98,7 @@ export class Line {
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Asks the kernel. Throws `kernel` where it did not answer in time, `gone` where there is none. */
+  /** Asks the kernel. Throws `busy` or `kernel` where it did not answer in time, `gone` where there is none. */
   ask({ op, body, rid = newKey(), timeoutMs, againMs, signal, quiet = false }: Question): Promise<Reply> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
@@ -109,7 +109,7 @@ export class Line {
       let deadline: ReturnType<typeof setTimeout> | undefined;
       const prolong = () => {
         clearTimeout(deadline);
-        if (timeoutMs !== undefined) deadline = setTimeout(() => this.#unanswered(rid), timeoutMs);
+        if (timeoutMs !== undefined) deadline = setTimeout(() => this.#unanswered(rid, op), timeoutMs);
       };
       const say = () => {
         try {
@@ -213,10 +213,9 @@ export class Line {
     if (state === "idle") this.#check(false); // it has nothing else to do
   }
 
-  #unanswered(rid: string): void {
+  #unanswered(rid: string, op: string): void {
     this.#doubt = true;
-    const failure = this.#dead ? gone() : new ApiError("kernel", unanswered(this.#state()));
-    this.#settle(rid)?.reject(failure);
+    this.#settle(rid)?.reject(this.#dead ? gone() : unanswered(this.#state(), op));
   }
 
   /** Looks whether anyone is there, where there is a reason to ask. */
@@ -272,14 +271,35 @@ function gone(): ApiError {
   );
 }
 
-function unanswered(state: KernelState): string {
-  if (state === "busy") {
-    return "The kernel is busy with a cell. The chat appears by itself as soon as the cell has ended.";
+function unanswered(state: KernelState, op: string): ApiError {
+  switch (state) {
+    case "busy":
+      return new ApiError(
+        "busy",
+        "The kernel is busy with a cell. The chat appears by itself as soon as the cell has ended.",
+      );
+    case "unknown":
+      return new ApiError(
+        "kernel",
+        "Either the kernel is busy with a cell, then the chat appears by itself as soon as the cell has ended; or it was restarted, then run this cell again: what is kept on disk is there.",
+      );
+    case "gone":
+      return new ApiError(
+        "kernel",
+        "The kernel was restarted or is gone. Run this cell again: what is kept on disk is there.",
+      );
+    case "idle":
+      // one that is linked to this page and has nothing to do says at least how it is
+      return op === "health" ? unlinked() : new ApiError("kernel", "The page asks again by itself.");
   }
-  if (state === "unknown") {
-    return "Either the kernel is busy with a cell, then the chat appears by itself as soon as the cell has ended; or it was restarted, then run this cell again: what is kept on disk is there.";
-  }
-  return "The kernel was restarted or is gone. Run this cell again: what is kept on disk is there.";
+}
+
+/** The notebook knows a kernel that is well, and nobody there knows us: said of what only looks as if it lived. */
+function unlinked(): ApiError {
+  return new ApiError(
+    "gone",
+    "This page has no link to this chat: the kernel was restarted, or the widget was made before this page could show it. Run the cell that makes ChatWidget() again: what is kept on disk is there.",
+  );
 }
 
 function slow(state: KernelState): string {

@@ -5,6 +5,7 @@ const TITLES: Record<Failure["kind"], string> = {
   missing: "The chat server is not running",
   login: "Please log in again",
   network: "Jupyter cannot be reached",
+  busy: "The kernel is busy",
   kernel: "The kernel does not answer",
   gone: "Run this cell again",
   moved: "The chat has moved",

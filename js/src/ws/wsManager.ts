@@ -54,7 +54,7 @@ const FIRST_PAGE = 400;
 /** So many refusals by a host that is otherwise well are no accident. */
 const REFUSALS = 4;
 /** What may be over in a moment. */
-const PASSING: ReadonlySet<Failure["kind"]> = new Set(["network", "kernel", "moved"]);
+const PASSING: ReadonlySet<Failure["kind"]> = new Set(["network", "busy", "kernel", "moved"]);
 const REFUSED =
   "The server answers but refuses the live connection of this chat. A proxy that lets no WebSocket through does that, and a profile that the server does not know.";
 
