@@ -19,10 +19,12 @@ __all__ = [
     "CallRequest",
     "CallResult",
     "CallStarted",
+    "Carried",
     "EngineEvent",
     "ErrorRaised",
     "Finish",
     "LogWritten",
+    "Retrying",
     "RunChanged",
     "RunEvent",
     "TextChunk",
@@ -73,7 +75,20 @@ class Finish(Struct, frozen=True):
     refused: bool = False
 
 
-EngineEvent = TextChunk | ThinkingChunk | CallRequest | Finish
+class Carried(Struct, frozen=True):
+    """Something of the provider's own that it wants back with this answer in the next turn, as it is."""
+
+    item: JSONObject
+
+
+class Retrying(Struct, frozen=True):
+    """The model does not answer yet; it is asked again in `seconds`. `message` is a sentence for a person."""
+
+    message: str
+    seconds: float
+
+
+EngineEvent = TextChunk | ThinkingChunk | CallRequest | Carried | Retrying | Finish
 
 
 # -- what a run tells the coordinator ----------------------------------------------------------------

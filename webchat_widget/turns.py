@@ -6,7 +6,17 @@ from typing import Any
 
 from msgspec import Struct
 
-__all__ = ["Message", "ToolCall", "ToolSchema", "Turn"]
+from .typing import JSONObject
+
+__all__ = ["Image", "Message", "ToolCall", "ToolSchema", "Turn"]
+
+
+class Image(Struct, frozen=True, omit_defaults=True):
+    """A picture in a user's message: `data` is base64, `mime` an image type such as `image/png`."""
+
+    mime: str
+    data: str
+    name: str = ""
 
 
 class ToolCall(Struct, frozen=True, omit_defaults=True):
@@ -20,14 +30,17 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
 class Message(Struct, frozen=True, omit_defaults=True):
     """One message of the model's memory.
 
-    `role` is `system`, `user`, `assistant` or `tool`; a `tool` message answers `tool_call_id`. Stored as
-    JSON with each run, so that a conversation goes on after a restart where it was.
+    `role` is `system`, `user`, `assistant` or `tool`; a `tool` message answers `tool_call_id`. `images` are
+    a user's; `carried` is what the provider wants back with an answer of its own. Stored as JSON with each
+    run, so that a conversation goes on after a restart where it was.
     """
 
     role: str
     content: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    images: tuple[Image, ...] = ()
+    carried: tuple[JSONObject, ...] = ()
 
 
 class ToolSchema(Struct, frozen=True):
