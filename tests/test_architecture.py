@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("manager", ("webchat_widget.runtime.manager",)),
     ("conversation", ("webchat_widget.runtime.conversation", "webchat_widget.runtime.recovery")),
     ("coordinator", ("webchat_widget.runtime.coordinator",)),
-    ("environment", ("webchat_widget.runtime.environment",)),
+    ("environment", ("webchat_widget.runtime.environment", "webchat_widget.runtime.equipment")),
     ("pool", ("webchat_widget.runtime.pool",)),
     ("policy", ("webchat_widget.tools", "webchat_widget.profiles")),
     (

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from .engines.scripted import ScriptedEngine
     from .errors import WebChatError
     from .notebook.widget import ChatWidget
+    from .tools.decorator import tool
 
-__all__ = ["ChatWidget", "OpenAIEngine", "ScriptedEngine", "WebChatError"]
+__all__ = ["ChatWidget", "OpenAIEngine", "ScriptedEngine", "WebChatError", "tool"]
 
 _HOMES = {
     "ChatWidget": ".notebook.widget",
     "OpenAIEngine": ".engines.openai",
     "ScriptedEngine": ".engines.scripted",
     "WebChatError": ".errors",
+    "tool": ".tools.decorator",
 }
 
 

@@ -16,6 +16,7 @@ from .typing import JSONObject, Usage
 __all__ = [
     "CallDelta",
     "CallDone",
+    "CallOutput",
     "CallRequest",
     "CallResult",
     "CallStarted",
@@ -117,7 +118,7 @@ class TextStarted(Struct, frozen=True, kw_only=True):
 
 
 class TextDelta(Struct, frozen=True, gc=False):
-    """More text for a message. The only event whose frame may run ahead of the disk."""
+    """More text for a message. Its frame may run ahead of the disk."""
 
     id: str
     role: str
@@ -152,11 +153,19 @@ class CallDelta(Struct, frozen=True, kw_only=True):
     patch: JSONObject
 
 
+class CallOutput(Struct, frozen=True, gc=False):
+    """A tool printed something. Like TextDelta, its frame may run ahead of the disk."""
+
+    id: str
+    text: str
+
+
 class CallResult(Struct, frozen=True, kw_only=True):
-    """What a tool gave, as text for the model and the person."""
+    """What a tool gave: text for the model and the person, and a MIME bundle where it is more than text."""
 
     call_id: str
     result: str
+    mime: JSONObject | None = None
     error: str | None = None
 
 
@@ -201,6 +210,7 @@ RunEvent = (
     | TextEnded
     | CallStarted
     | CallDelta
+    | CallOutput
     | CallResult
     | CallDone
     | LogWritten

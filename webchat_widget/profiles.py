@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
@@ -20,8 +21,11 @@ class Profile(Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
 
-    def check(self, overrides: Overrides) -> None:
-        """Raise NotAllowed for an override that this profile does not let a caller choose."""
+    def check(self, overrides: Overrides, own_tools: Container[str] = ()) -> None:
+        """Raise NotAllowed for an override that this profile does not let a caller choose.
+
+        `own_tools` are the names of those that the conversation has beside the profile's.
+        """
         model = overrides.model
         if model is not None and not any(fnmatchcase(model, pattern) for pattern in self.models):
             raise NotAllowed(
@@ -29,7 +33,7 @@ class Profile(Struct, frozen=True, kw_only=True):
                 field="overrides.model",
             )
         for tool in overrides.tools or ():
-            if tool not in self.tools:
+            if tool not in self.tools and tool not in own_tools:
                 raise NotAllowed(f"The tool {tool[:100]!r} is not available.", field="overrides.tools")
         for middleware in overrides.middlewares or ():
             name = str(middleware.get("name"))[:100]

@@ -27,8 +27,9 @@ from webchat_widget.timeline.memory import MemoryStore
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import TimelineStore
 from webchat_widget.tools.calculate import calculate
+from webchat_widget.tools.function import function_tool
 from webchat_widget.tools.loop import Limits
-from webchat_widget.tools.registry import ToolRegistry, function_tool
+from webchat_widget.tools.registry import ToolRegistry
 
 from .handlers import ROUTES
 

@@ -11,7 +11,8 @@ import pytest
 from webchat_widget.engines.demo import DemoEngine
 from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
 from webchat_widget.tools.calculate import calculate
-from webchat_widget.tools.registry import ToolRegistry, function_tool
+from webchat_widget.tools.function import function_tool
+from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.turns import Message, ToolCall, ToolSchema, Turn
 
 CALCULATE = ToolRegistry([function_tool(calculate)]).schemas()

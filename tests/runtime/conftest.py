@@ -18,7 +18,8 @@ from webchat_widget.runtime.environment import Environment, RuntimeSettings
 from webchat_widget.runtime.service import ChatService
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import TimelineStore
-from webchat_widget.tools.registry import ToolRegistry, function_tool
+from webchat_widget.tools.function import function_tool
+from webchat_widget.tools.registry import ToolRegistry
 
 
 class Page:

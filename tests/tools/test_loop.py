@@ -29,8 +29,9 @@ from webchat_widget.sem.frames import MAX_SEQ, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.projector import Applied, Projector
 from webchat_widget.tools.calculate import calculate
+from webchat_widget.tools.function import function_tool
 from webchat_widget.tools.loop import CALLING_RUN, Limits, ToolLoop
-from webchat_widget.tools.registry import ToolRegistry, function_tool
+from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.turns import Message, ToolCall, Turn
 from webchat_widget.typing import Usage
 
@@ -582,20 +583,20 @@ class TestStop:
         assert stage.loop.produced == [Message("assistant", "Hello")]
 
     async def test_in_the_middle_of_a_tool(self) -> None:
-        entered, cancelled = asyncio.Event(), []
+        entered, cancelled = threading.Event(), threading.Event()
 
         async def wait() -> None:
             entered.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                cancelled.append(True)
+                cancelled.set()
                 raise
 
         requests = [CallRequest(f"call_{n}", "wait", "{}") for n in range(3)]
         stage = Stage(["Hm.", *requests, CALLS], tools=[wait])
-        await stage.stop_when(entered.wait())
-        assert cancelled == [True]
+        await stage.stop_when(asyncio.to_thread(entered.wait, 10))
+        assert await asyncio.to_thread(cancelled.wait, 10)
         done = [(e.id, e.status) for e in stage.told if isinstance(e, CallDone)]
         assert done == [(f"r:call:{n}", "cancelled") for n in (1, 2, 3)]
         started = [e.id for e in stage.told if isinstance(e, CallStarted)]

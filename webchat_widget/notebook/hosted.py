@@ -26,7 +26,8 @@ from webchat_widget.timeline.memory import MemoryStore
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import TimelineStore
 from webchat_widget.tools.calculate import calculate
-from webchat_widget.tools.registry import Tool, ToolRegistry, function_tool
+from webchat_widget.tools.function import function_tool
+from webchat_widget.tools.registry import Tool, ToolRegistry
 from webchat_widget.tools.threads import run_in_thread
 from webchat_widget.typing import JSONObject
 

@@ -21,6 +21,7 @@ from webchat_widget.turns import Message
 
 from .coordinator import StreamCoordinator
 from .environment import Environment
+from .equipment import Equipment
 from .pool import RESTARTING, ConnectionPool
 from .recovery import closing_events
 
@@ -81,7 +82,7 @@ class Accepted(Struct, frozen=True):
 class Conversation:
     """Owns the coordinator, the pool and the runs of one `conv_id`.
 
-    `on_idle` is called after a while without a reader.
+    `on_idle` is called after a while without a reader; `equipment` is what it has beside its profile.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class Conversation:
         env: Environment,
         loaded: Loaded | None,
         on_idle: Callable[[Conversation], None],
+        equipment: Callable[[], Equipment] = Equipment,
     ) -> None:
         loaded = loaded or Loaded(0, [], [], [], {})
         self.conv_id = conv_id
         self._env = env
+        self._equipment = equipment
         self.pool = ConnectionPool(env.settings.pool, self._text_of, lambda: on_idle(self))
         self.stream = StreamCoordinator(
             conv_id, env.store, self.pool.publish, env.now_ms, loaded.rows, loaded.version
@@ -299,7 +302,8 @@ class Conversation:
         env = self._env
         profile = env.profiles.get(run.request.profile)
         chosen = run.request.overrides.over(self.settings)
-        names = profile.tools if chosen.tools is None else chosen.tools
+        own = self._equipment().tools
+        names = (*own.names, *profile.tools) if chosen.tools is None else chosen.tools
         system = profile.system_prompt if chosen.system_prompt is None else chosen.system_prompt
         history = [Message("system", system)] if system else []
         history += [*self._memory, Message("user", run.request.prompt)]
@@ -307,7 +311,7 @@ class Conversation:
             run.id,
             env.engine,
             history,
-            env.tools.only(names),
+            own.over(env.tools.only(profile.tools)).only(names),
             self.stream,
             model=chosen.model,
             limits=env.settings.limits,

@@ -9,6 +9,7 @@ from webchat_widget.errors import ShuttingDown, WebChatError
 
 from .conversation import Conversation
 from .environment import Environment
+from .equipment import Equipment
 
 __all__ = ["ConversationManager"]
 
@@ -23,6 +24,7 @@ class ConversationManager:
         self._live: dict[str, Conversation] = {}
         self._evictions: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._equipment: dict[str, Equipment] = {}
         self._closing = False
 
     def __len__(self) -> int:
@@ -36,6 +38,14 @@ class ConversationManager:
     def live(self, conv_id: str) -> Conversation | None:
         """The conversation where it is in memory."""
         return self._live.get(conv_id)
+
+    def equipment(self, conv_id: str) -> Equipment:
+        """What a conversation has beside its profile."""
+        return self._equipment.get(conv_id) or Equipment()
+
+    def equip(self, conv_id: str, equipment: Equipment) -> None:
+        """Replace it; kept also while the conversation is not in memory."""
+        self._equipment[conv_id] = equipment
 
     async def get(self, conv_id: str) -> Conversation:
         """The conversation, loaded or new. Raises StoreUnavailable and ConversationHeld."""
@@ -79,7 +89,7 @@ class ConversationManager:
 
     async def _open(self, conv_id: str) -> Conversation:
         loaded = await self._env.store.load(conv_id)
-        conversation = Conversation(conv_id, self._env, loaded, self._idle)
+        conversation = Conversation(conv_id, self._env, loaded, self._idle, lambda: self.equipment(conv_id))
         try:
             self._check_open()
             await conversation.recover()

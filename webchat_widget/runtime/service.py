@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -23,10 +24,12 @@ from webchat_widget.timeline.entities import entity
 from webchat_widget.timeline.pages import Page, page
 from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS
 from webchat_widget.timeline.store import HandsOver, KeyRecord, Loaded, Summary
+from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.typing import JSONObject
 
 from .conversation import Accepted, Conversation
 from .environment import Environment
+from .equipment import Equipment
 from .manager import ConversationManager
 from .pool import Connection, Reader
 
@@ -74,7 +77,7 @@ class ChatService:
         if self._closing:
             raise ShuttingDown("The chat is shutting down. Try again in a moment.")
         await self.start()
-        self._env.profiles.get(request.profile).check(request.overrides)
+        self._check(request.profile, request.overrides, request.conv_id)
         if request.key is None:
             return await self._take(request, user)
         name = (user, request.key)
@@ -161,7 +164,7 @@ class ChatService:
 
         Raises NotAllowed for what the profile does not let a caller choose.
         """
-        self._env.profiles.get(profile).check(settings)
+        self._check(profile, settings, conv_id)
         await self.start()
         live = self._manager.live(conv_id)
         if settings == Overrides() and live is None and await self._env.store.load(conv_id) is None:
@@ -170,6 +173,14 @@ class ChatService:
         live = self._manager.live(conv_id)
         if live is not None:
             live.settings = settings
+
+    def equip(self, conv_id: str, tools: ToolRegistry, contexts: Mapping[str, str]) -> None:
+        """Give a conversation tools of its own beside its profile's, in place of those of an earlier call.
+
+        A run that starts later sees them. `contexts` are texts by name: `@name` in a prompt sends the text
+        along. Both stay for as long as the service lives.
+        """
+        self._manager.equip(conv_id, Equipment(tools, dict(contexts)))
 
     def health(self) -> JSONObject:
         """What this host is."""
@@ -210,6 +221,10 @@ class ChatService:
                 if error.code not in ("conversation_held", "conversation_unreadable"):
                     raise
                 self._env.log.error("webchat: %s", error)
+
+    def _check(self, profile: str, overrides: Overrides, conv_id: str | None) -> None:
+        own = self._manager.equipment(conv_id).tools if conv_id is not None else ()
+        self._env.profiles.get(profile).check(overrides, own)
 
     async def _find(self, conv_id: str) -> tuple[Conversation | None, Loaded | None]:
         """A conversation where it is in memory, else what is stored of it.

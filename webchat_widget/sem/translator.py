@@ -65,7 +65,7 @@ def _call_delta(e: ev.CallDelta) -> Translation:
 
 
 def _call_result(e: ev.CallResult) -> Translation:
-    data = _named(toolCallId=e.call_id, result=e.result, error=e.error)
+    data = _named(toolCallId=e.call_id, result=e.result, mime=e.mime, error=e.error)
     return "tool.result", f"{e.call_id}:result", data, {}
 
 

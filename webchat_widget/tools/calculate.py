@@ -6,6 +6,8 @@ import ast
 import operator
 from collections.abc import Callable
 
+from .decorator import tool
+
 __all__ = ["calculate"]
 
 _MAX_LENGTH = 200
@@ -22,6 +24,7 @@ _BINARY: dict[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
+@tool(read_only=True)
 def calculate(expression: str) -> str:
     """Evaluate an arithmetic expression: numbers, + - * / // % ** and parentheses."""
     if len(expression) > _MAX_LENGTH:

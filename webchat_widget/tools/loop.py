@@ -39,6 +39,7 @@ from webchat_widget.sem.text import clean
 from webchat_widget.turns import Message, ToolCall, Turn
 from webchat_widget.typing import JSONObject, Usage
 
+from .output import bounded
 from .registry import ToolRegistry
 
 __all__ = ["CALLING_RUN", "Limits", "Sink", "ToolLoop"]
@@ -267,14 +268,14 @@ class ToolLoop:
         outside = CALLING_RUN.set(self._run_id)
         try:
             async with deadline:
-                text = await tool.call(arguments)
+                output = await tool.call(arguments, _Unheard())
         except Exception as error:  # a tool is a stranger's code: all it raises goes to the model, bounded
             if deadline.expired():  # a TimeoutError may be the tool's own
                 return "timed_out", f"The tool took longer than {self._limits.tool_seconds:g} s."
             return "failed", clean(f"{type(error).__name__}: {error}"[:2000])
         finally:
             CALLING_RUN.reset(outside)
-        return "completed", clean(_cut(text, self._limits.output))
+        return "completed", bounded(output, self._limits.output).text
 
     # -- small parts ---------------------------------------------------------------------------------
 
@@ -328,8 +329,7 @@ def _each(value: Any, change: Callable[[Any], Any], levels: int = MAX_DEPTH) -> 
     return {change(key): _each(item, change, levels - 1) for key, item in value.items()}
 
 
-def _cut(text: str, limit: int) -> str:
-    """At most `limit` characters, and a word about what is missing."""
-    if len(text) <= limit:
-        return text
-    return f"{text[:limit]}\n… {len(text) - limit:,} characters cut"
+class _Unheard:
+    def progress(self, value: float | None, text: str = "") -> None: ...
+    def stdout(self, text: str) -> None: ...
+    def status(self, status: str) -> None: ...

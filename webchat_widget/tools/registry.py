@@ -1,65 +1,65 @@
-"""Tools by name: plain Python functions, described to the model by their signature and docstring."""
+"""What a tool promises, what it may tell while it runs, and tools by name."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from webchat_widget.turns import ToolSchema
 from webchat_widget.typing import JSONObject
 
-from .threads import run_in_thread
+from .output import Output
 
-__all__ = ["Tool", "ToolRegistry", "function_tool"]
+__all__ = ["BadArguments", "Report", "Tool", "ToolCancelled", "ToolRegistry"]
 
 
-class Tool:
-    """One tool: what the model is told (`schema`), and the function that runs.
+class BadArguments(ValueError):
+    """The arguments of a call don't fit the tool; the message tells the model what is wrong."""
 
-    The schema and the check of arguments are pydantic's, which comes with `openai`; it is imported when the
-    first turn with tools begins.
-    """
 
-    def __init__(self, name: str, fn: Callable[..., Any]) -> None:
-        self.name = name
-        self.fn = fn
-        self._schema: ToolSchema | None = None
+class ToolCancelled(Exception):
+    """A person interrupted the tool by itself, and nothing else of the run."""
+
+
+class Report(Protocol):
+    """What a call tells while it runs. The methods may be called on any thread, and never block."""
+
+    def progress(self, value: float | None, text: str = "") -> None:
+        """How far it is, from 0 to 1; None where nobody knows."""
+        ...
+
+    def stdout(self, text: str) -> None:
+        """Text that the tool printed."""
+        ...
+
+    def status(self, status: str) -> None:
+        """`waiting` (for the kernel, or its main thread) or `running`."""
+        ...
+
+
+class Tool(Protocol):
+    """Something that a model may ask for by name."""
+
+    @property
+    def name(self) -> str:
+        """The name by which a model asks for it."""
+        ...
 
     @property
     def schema(self) -> ToolSchema:
-        """Name, description and parameters as JSON schema."""
-        if self._schema is None:
-            from pydantic import TypeAdapter
+        """What the model is told of it."""
+        ...
 
-            adapter: Any = TypeAdapter(self.fn)  # type: ignore[arg-type]  # a function is as good as a type here
-            parameters = adapter.json_schema()
-            self._schema = ToolSchema(self.name, inspect.getdoc(self.fn) or "", parameters)
-        return self._schema
+    async def asks(self, arguments: JSONObject) -> bool:
+        """Whether a person must say yes to a call with these arguments. Raises BadArguments."""
+        ...
 
-    async def call(self, arguments: JSONObject) -> str:
-        """Run it with checked and coerced arguments; what it returns, as text.
+    async def call(self, arguments: JSONObject, report: Report) -> Output:
+        """Run it. Where the caller is cancelled, what it began is ended as far as that can be.
 
-        A plain function runs on a thread of its own, so that it holds up nobody; where the caller is
-        cancelled, it is left to end by itself. Raises what the function raises, as a RuntimeError where that
-        would end the process, and pydantic's ValidationError for arguments that don't fit.
+        Raises BadArguments, ToolCancelled, and whatever the tool raises.
         """
-        from pydantic import validate_call
-
-        checked = validate_call(self.fn)
-        if not inspect.iscoroutinefunction(self.fn):
-            result = await run_in_thread(lambda: checked(**arguments))
-        else:
-            try:
-                result = await checked(**arguments)
-            except SystemExit as error:
-                raise RuntimeError(f"SystemExit: {error}") from error
-        return result if isinstance(result, str) else str(result)
-
-
-def function_tool(fn: Callable[..., Any]) -> Tool:
-    """A tool that is called like the function."""
-    return Tool(fn.__name__, fn)
+        ...
 
 
 class ToolRegistry:
@@ -68,7 +68,7 @@ class ToolRegistry:
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools = {tool.name: tool for tool in tools}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
 
     def __len__(self) -> int:
@@ -77,13 +77,22 @@ class ToolRegistry:
     def __contains__(self, name: object) -> bool:
         return name in self._tools
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all, in their order."""
+        return tuple(self._tools)
+
     def get(self, name: str) -> Tool | None:
         """The tool of that name."""
         return self._tools.get(name)
 
+    def over(self, others: ToolRegistry) -> ToolRegistry:
+        """These tools, and those of `others` whose names are not taken."""
+        return ToolRegistry((others._tools | self._tools).values())
+
     def only(self, names: Iterable[str]) -> ToolRegistry:
-        """A registry of some of these tools; KeyError for a name that is unknown."""
-        return ToolRegistry(self._tools[name] for name in names)
+        """A registry of those of these tools that are named."""
+        return ToolRegistry(self._tools[name] for name in dict.fromkeys(names) if name in self._tools)
 
     def schemas(self) -> tuple[ToolSchema, ...]:
         """What the model is told."""

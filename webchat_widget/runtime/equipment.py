@@ -1,0 +1,27 @@
+"""What one conversation has beside its profile: tools of a notebook, and texts that its prompts may name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+
+from webchat_widget.tools.registry import ToolRegistry
+
+__all__ = ["Equipment"]
+
+_MENTION = re.compile(r"(?<!\w)@(\w+)")
+
+
+class Equipment(Struct, frozen=True):
+    """A conversation's own tools, and the texts that stand for `@name` in its prompts."""
+
+    tools: ToolRegistry = field(default_factory=ToolRegistry)
+    contexts: Mapping[str, str] = field(default_factory=dict)
+
+    def spelled_out(self, prompt: str) -> str:
+        """The prompt as a model is sent it: behind it the texts that it names, each once."""
+        names = dict.fromkeys(_MENTION.findall(prompt))
+        texts = [f"[{name}]\n{self.contexts[name]}" for name in names if name in self.contexts]
+        return "\n\n".join((prompt, *texts))
