@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from webchat_widget.engines.completions import Answer, check_content_type, request
+from webchat_widget.engines.completions import Answer, request
+from webchat_widget.engines.wire import check_content_type
 from webchat_widget.errors import EngineError
 from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
 from webchat_widget.turns import Message, ToolCall, ToolSchema, Turn

@@ -1,25 +1,48 @@
-"""The protocol of chat completions: a turn into a request, the data of events into engine events. No I/O."""
+"""The protocol of chat completions: a turn into a request, the data of events into engine events. No I/O.
+
+Every compatible server speaks it, each in its own way; what they do differently is taken in here.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from webchat_widget.errors import EngineError
 from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
 from webchat_widget.turns import Message, ToolSchema, Turn
 from webchat_widget.typing import JSONObject, Usage
 
-__all__ = ["Answer", "check_content_type", "protocol_error", "request"]
+from .faults import reported, unfinished
+from .history import distinct, sendable
+from .thoughts import Thoughts
+from .wire import decoder, image_url, tokens
+
+__all__ = ["OPTIONAL", "Answer", "request"]
+
+OPTIONAL = {"stream_options": re.compile("stream_options")}
+"""Parts of a request that a server may not know, and what its refusal looks like."""
+
+_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "",
+    "abort": "",
+    "insufficient_system_resource": "",
+}
+"""Servers' words for the end of an answer; empty where it is none, and a stop where they have another."""
 
 
 class _Function(Struct):
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
 
 
 class _Call(Struct):
@@ -55,117 +78,150 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     model: str | None = None
+    object: str | None = None
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+class _OpenCall(Struct):
+    """A call that is being put together."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+_decode = decoder(_Chunk)
 
 
 class Answer:
-    """One streamed answer: feed it the data of events, then ask for its end."""
+    """One streamed answer: feed it the data of events, then ask for its end. `model` is the one asked."""
 
     def __init__(self, model: str) -> None:
         self.done = False
         """The server said that nothing follows."""
-        self._model = model
+        self.heard = 0
+        """Chunks that held something of the answer; others only keep the connection open."""
+        self.model = model
         self._reason: str | None = None
         self._refused = False
         self._usage: Usage | None = None
-        self._calls: dict[int, _Call] = {}
+        self._thoughts = Thoughts()
+        self._calls: list[_OpenCall] = []
 
     def read(self, data: bytes) -> Iterator[EngineEvent]:
         """The events in the data of one server-sent event. Raises EngineError."""
         if data == b"[DONE]":
             self.done = True
             return
-        chunk = _chunk(data)
+        chunk = _decode(data)
         if chunk.error is not None:
-            raise EngineError(
-                "The model server reported an error in the middle of its answer.",
-                code="model_server_error",
-                retryable=True,
-            )
+            raise reported(chunk.error)
         if chunk.model:
-            self._model = chunk.model
+            self.model = chunk.model
         if chunk.usage is not None:
             self._usage = _usage(chunk.usage)
         if not chunk.choices:
+            if chunk.object == "error":  # the whole chunk is the error
+                raise reported(json.loads(data))
             return
         choice = chunk.choices[0]
         if choice.finish_reason:
+            self.heard += 1
             self._reason = choice.finish_reason
         delta = choice.delta
         if delta is None:
             return
-        thought = delta.reasoning_content or delta.reasoning
-        if thought:
+        if thought := delta.reasoning_content or delta.reasoning:
+            self.heard += 1
+            if not self._thoughts.over:
+                yield from self._thoughts.end()
             yield ThinkingChunk(thought)
-        if delta.refusal:
-            self._refused = True
-            yield TextChunk(delta.refusal)
         if delta.content:
-            yield TextChunk(delta.content)
-        for call in delta.tool_calls or ():
-            self._assemble(call)
+            self.heard += 1
+            if self._thoughts.over:
+                yield TextChunk(delta.content)
+            else:
+                yield from self._thoughts.feed(delta.content)
+        if delta.refusal:
+            self.heard += 1
+            self._refused = True
+            yield from self._thoughts.end()
+            yield TextChunk(delta.refusal)
+        if delta.tool_calls:
+            self.heard += 1
+            for call in delta.tool_calls:
+                self._assemble(call)
 
     def end(self) -> Iterator[EngineEvent]:
         """The last events. Raises EngineError where the server never said that it was done."""
-        if self._reason is None:
-            raise EngineError(
-                "The model server ended its answer before it was finished. What came before is kept.",
-                code="interrupted",
-                retryable=True,
-            )
-        reason = "tool_calls" if self._calls and self._reason in ("stop", "function_call") else self._reason
+        yield from self._thoughts.end()
+        reason = _REASONS.get(self._reason or "", self._reason and "stop")
+        if not reason:
+            raise unfinished()
+        if reason == "stop" and self._calls:
+            reason = "tool_calls"
         if reason == "tool_calls":
-            for index, call in sorted(self._calls.items()):
-                function = call.function or _Function()
-                yield CallRequest(call.id or f"call_{index}", function.name or "", function.arguments or "")
-        yield Finish(reason, self._usage, self._model, self._refused)
+            ids: set[str] = set()
+            for call in sorted(self._calls, key=lambda call: call.index):
+                yield CallRequest(distinct(call.id or f"call_{call.index}", ids), call.name, call.arguments)
+        yield Finish(reason, self._usage, self.model, self._refused)
 
     def _assemble(self, piece: _Call) -> None:
-        """Pieces of a call share its index; a server that sends none sends whole calls."""
+        function = piece.function or _Function()
+        call = self._call_of(piece, function)
+        call.id = call.id or piece.id or ""
+        call.name = call.name or function.name or ""
+        if isinstance(function.arguments, str):
+            call.arguments += function.arguments
+        elif function.arguments is not None:  # not as text, but as what the text would say
+            call.arguments = json.dumps(function.arguments)
+
+    def _call_of(self, piece: _Call, function: _Function) -> _OpenCall:
+        """The call that a piece belongs to. Its index should say so; some servers send none, or always 0."""
+        for call in reversed(self._calls):
+            if piece.index in (None, call.index):
+                if _goes_on(call, piece, function):
+                    return call
+                break
         index = len(self._calls) if piece.index is None else piece.index
-        call = self._calls.setdefault(index, _Call(function=_Function()))
-        assert call.function is not None
-        call.id = call.id or piece.id
-        if piece.function is not None:
-            call.function.name = call.function.name or piece.function.name
-            call.function.arguments = (call.function.arguments or "") + (piece.function.arguments or "")
+        self._calls.append(_OpenCall(index))
+        return self._calls[-1]
 
 
-def _chunk(data: bytes) -> _Chunk:
+def _goes_on(call: _OpenCall, piece: _Call, function: _Function) -> bool:
+    """Whether a piece is more of a call; only one that names a tool can begin another."""
+    if not function.name:
+        return True
+    if function.arguments and _is_whole(call.arguments):
+        return False
+    if piece.index is None:
+        return bool(piece.id) and piece.id == call.id
+    return not piece.id or piece.id == call.id or function.name == call.name
+
+
+def _is_whole(arguments: str) -> bool:
     try:
-        return _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass
-    try:  # half a surrogate pair, say: a server that cuts text in UTF-16 sends such, and msgspec refuses it
-        return msgspec.convert(json.loads(data), _Chunk)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise protocol_error() from None
+        return isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
-def check_content_type(content_type: str) -> None:
-    """A server that answers 200 with a page, say that of a proxy, is no model server."""
-    if "html" in content_type.lower():
-        raise protocol_error()
-
-
-def request(turn: Turn, model: str) -> JSONObject:
-    """The arguments of the SDK's `create` for a turn."""
+def request(turn: Turn, model: str, without: Collection[str] = ()) -> JSONObject:
+    """The arguments of the SDK's `create` for a turn, `without` parts that the server refused."""
     body: JSONObject = {
         "model": model,
-        "messages": [_message(message) for message in turn.messages],
+        "messages": [_message(message) for message in sendable(turn.messages)],
         "stream": True,
         "stream_options": {"include_usage": True},
     }
     if turn.tools:
         body["tools"] = [_tool(schema) for schema in turn.tools]
-    return body
+    return {name: part for name, part in body.items() if name not in without}
 
 
 def _message(message: Message) -> JSONObject:
-    out: JSONObject = {"role": message.role, "content": message.content}
+    out: JSONObject = {"role": message.role, "content": _content(message)}
     if message.tool_calls:
         out["tool_calls"] = [
             {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
@@ -176,6 +232,17 @@ def _message(message: Message) -> JSONObject:
     return out
 
 
+def _content(message: Message) -> str | list[JSONObject]:
+    """Text as text, for there are servers that take nothing else."""
+    if not message.images:
+        return message.content
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    return [
+        *text,
+        *({"type": "image_url", "image_url": {"url": image_url(image)}} for image in message.images),
+    ]
+
+
 def _tool(schema: ToolSchema) -> JSONObject:
     function = {"name": schema.name, "description": schema.description, "parameters": schema.parameters}
     return {"type": "function", "function": function}
@@ -184,22 +251,7 @@ def _tool(schema: ToolSchema) -> JSONObject:
 def _usage(usage: _Usage) -> Usage:
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
     return Usage(
-        inputTokens=_count(usage.prompt_tokens),
-        outputTokens=_count(usage.completion_tokens),
-        cachedTokens=_count(cached),
-    )
-
-
-def _count(tokens: int | None) -> int:
-    """A number that the wire can carry and a conversation can add up, whatever the server claims."""
-    return min(max(tokens or 0, 0), 2**40)
-
-
-def protocol_error() -> EngineError:
-    """What answers is something else, say a proxy; its words are not shown."""
-    return EngineError(
-        "The model server sent something that is not the OpenAI protocol. Is the address right "
-        "(OPENAI_BASE_URL or c.WebChat.base_url; it often ends in /v1)?",
-        code="protocol_error",
-        retryable=True,
+        inputTokens=tokens(usage.prompt_tokens),
+        outputTokens=tokens(usage.completion_tokens),
+        cachedTokens=tokens(cached),
     )

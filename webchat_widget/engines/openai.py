@@ -1,36 +1,90 @@
-"""Chat completions of OpenAI and of every server that speaks its protocol.
+"""OpenAI, and every server that speaks one of its two protocols: chat completions, or the Responses API.
 
-The SDK does authentication, retries and connections; the event stream is read here, from the raw bytes, for
-the SDK's own objects cost 170 to 200 µs a chunk. The SDK is imported on the first turn.
+The SDK does authentication and connections; the event stream is read here, from the raw bytes, for the SDK's
+own objects cost 170 to 200 µs a chunk. The SDK is imported on the first turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import aclosing
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from webchat_widget.errors import EngineError
-from webchat_widget.events import EngineEvent
+from webchat_widget.events import EngineEvent, Retrying
 from webchat_widget.turns import Turn
+from webchat_widget.typing import JSONObject
 
-from .completions import Answer, check_content_type, protocol_error, request
-from .faults import Faults, host_of, is_http
+from . import completions, responses
+from .faults import Faults, PartRefused, Passing, host_of, is_http, protocol_error
+from .retries import TOLD_FROM, Retries
 from .sse import EventReader
+from .wire import check_content_type
 
-__all__ = ["DEFAULT_MODEL", "OpenAIEngine"]
+__all__ = ["DEFAULT_MODEL", "OpenAIEngine", "api_fault"]
 
 DEFAULT_MODEL = "gpt-5-mini"
 _HOME = "https://api.openai.com/v1"
 
 
+class _Answer(Protocol):
+    """One streamed answer, in either style; see `completions.Answer`."""
+
+    done: bool
+    heard: int
+    model: str
+
+    def read(self, data: bytes) -> Iterator[EngineEvent]: ...
+    def end(self) -> Iterator[EngineEvent]: ...
+
+
+class _Style(NamedTuple):
+    """One of the two protocols."""
+
+    answer: Callable[[str], _Answer]
+    request: Callable[[Turn, str, Collection[str]], JSONObject]
+    optional: Mapping[str, re.Pattern[str]]
+    create: Callable[[Any], Any]
+    """The SDK's function, of its client."""
+
+
+_STYLES = {
+    "chat": _Style(
+        completions.Answer,
+        completions.request,
+        completions.OPTIONAL,
+        lambda client: client.chat.completions.with_streaming_response.create,
+    ),
+    "responses": _Style(
+        responses.Answer,
+        responses.request,
+        responses.OPTIONAL,
+        lambda client: client.responses.with_streaming_response.create,
+    ),
+}
+
+
+def api_fault(api: str) -> str | None:
+    """What is wrong with a word that should name a protocol, as a sentence."""
+    if api in _STYLES:
+        return None
+    known = " or ".join(repr(name) for name in _STYLES)
+    return f"There is no API {api!r}: say {known} (WEBCHAT_API, c.WebChat.api or OpenAIEngine(api=…))."
+
+
 class OpenAIEngine:
-    """An engine for chat completions.
+    """An engine for a server that speaks the OpenAI protocol.
 
     `model`: the default; None asks a server at `base_url` for its list on the first turn and takes the first.
-    `api_key`: None where the server needs none. `timeout`: seconds that the server may be silent; comments,
-    which servers send to keep a connection open, are silence.
+    `api_key`: None where the server needs none. `api`: "chat" for chat completions, which every compatible
+    server speaks, or "responses" for the Responses API, in which OpenAI's models keep their thoughts between
+    tool calls. `timeout`: seconds without anything of an answer; comments and empty chunks, which servers
+    send to keep a connection open, are silence.
+
+    A request that fails before anything of its answer came is made again, at most twice; `Retrying` tells.
     """
 
     name = "openai"
@@ -41,55 +95,92 @@ class OpenAIEngine:
         model: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
+        api: str = "chat",
         timeout: float = 60.0,
     ) -> None:
+        if (wrong := api_fault(api)) is not None:
+            raise ValueError(wrong)
         self.model = model or (None if base_url else DEFAULT_MODEL)
         self._base_url = (base_url or _HOME).strip()
         self._api_key = (api_key or "").strip()
+        self._api = api
+        self._style = _STYLES[api]
         self._timeout = timeout
         self._client: Any = None
         self._starting = asyncio.Lock()
+        self._refused: dict[str, frozenset[str]] = {}
+        """By model, the optional parts of a request that the server does not take."""
 
     def __repr__(self) -> str:
-        return f"OpenAIEngine(model={self.model!r}, host={host_of(self._base_url)!r})"
+        return f"OpenAIEngine(model={self.model!r}, host={host_of(self._base_url)!r}, api={self._api!r})"
 
     async def stream(self, turn: Turn) -> AsyncIterator[EngineEvent]:
         """Answer one turn; see `Engine.stream`."""
         self._check()
         client = await self._ready()
-        model = turn.model or self.model or await self._first_model(client)
-        answer = Answer(model)
-        clock = asyncio.get_running_loop().time
-        with Faults(self._base_url, model, self._timeout) as faults:
-            create = client.chat.completions.with_streaming_response.create
-            async with create(**request(turn, model)) as response:
-                check_content_type(response.headers.get("content-type", ""))
-                faults.streaming = True
-                reader = EventReader()
-                heard = clock()
-                async for chunk in response.iter_bytes():
-                    silent = True
-                    for data in reader.feed(chunk):
-                        silent = False
-                        for event in answer.read(data):
-                            yield event
-                    if answer.done:
-                        break
-                    if not silent:
-                        heard = clock()  # after the yields: the reader's own pauses are not the server's
-                    elif clock() - heard > self._timeout:
-                        raise faults.stalled()
-                for data in reader.finish():
-                    for event in answer.read(data):
+        retries = Retries()
+        while True:
+            answer = self._style.answer(turn.model or self.model or "")
+            try:
+                async with aclosing(self._ask(client, turn, answer)) as events:
+                    async for event in events:
                         yield event
-        for event in answer.end():
-            yield event
+                return
+            except PartRefused as fault:
+                asked = answer.model
+                if fault.part in (had := self._refused.get(asked, frozenset())):
+                    raise
+                self._refused[asked] = had | {fault.part}
+                continue
+            except Passing as fault:
+                wait = None if answer.heard else retries.wait(fault.after)
+                if wait is None:
+                    raise
+                said = f"The model server at {host_of(self._base_url)} {fault.notice}; it is asked again."
+            if wait >= TOLD_FROM:
+                yield Retrying(said, wait)
+            await asyncio.sleep(wait)
 
     async def aclose(self) -> None:
         """Close the connections to the server."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+    async def _ask(self, client: Any, turn: Turn, answer: _Answer) -> AsyncGenerator[EngineEvent, None]:
+        """One request, and what comes of it."""
+        model = answer.model = answer.model or await self._first_model(client)
+        clock = asyncio.get_running_loop().time
+        with Faults(self._base_url, model, self._timeout, self._style.optional) as faults:
+            body = self._style.request(turn, model, self._refused.get(model, ()))
+            async with self._style.create(client)(**body) as response:
+                kind = response.headers.get("content-type", "")
+                check_content_type(kind)
+                faults.streaming = True
+                reader = EventReader()
+                chunks = aiter(response.iter_bytes())
+                since, heard = clock(), 0
+                silent = False
+                while True:
+                    try:
+                        # Total silence is the connection's own timeout; a timer is for keep-alives alone.
+                        async with asyncio.timeout_at(since + self._timeout if silent else None):
+                            chunk = await anext(chunks, None)
+                    except TimeoutError:
+                        raise faults.stalled() from None
+                    for data in reader.finish() if chunk is None else reader.feed(chunk):
+                        for event in answer.read(data):
+                            yield event
+                    if chunk is None or answer.done:
+                        break
+                    silent = answer.heard == heard
+                    if not silent:
+                        # After the yields: the reader's own pauses are not the server's.
+                        since, heard = clock(), answer.heard
+        if not answer.heard and "event-stream" not in kind:
+            raise protocol_error()
+        for event in answer.end():
+            yield event
 
     def _check(self) -> None:
         """Say what is wrong with the configuration before the SDK stumbles over it, and logs it."""
@@ -118,7 +209,7 @@ class OpenAIEngine:
                     api_key=self._api_key or "none",
                     base_url=self._base_url,
                     timeout=self._timeout,
-                    max_retries=2,
+                    max_retries=0,
                 )
         return self._client
 

@@ -1,13 +1,14 @@
 """A reader of server-sent events: bytes in, the data of events out. No I/O.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html, as far as model servers use it: `data` lines,
-of which an event may have several, comments (which servers send to keep a connection open), and any of the
-three line ends.
+of which an event may have several, comments (which servers send to keep a connection open), any of the three
+line ends, and a byte order mark before it all.
 """
 
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 
 __all__ = ["EventReader"]
@@ -21,10 +22,17 @@ class EventReader:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._begun = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The data of the events that `chunk` completes."""
         buffer = self._rest + chunk
+        if not self._begun:
+            if len(buffer) < len(BOM_UTF8) and BOM_UTF8.startswith(buffer):
+                self._rest = buffer
+                return
+            self._begun = True
+            buffer = buffer.removeprefix(BOM_UTF8)
         # A carriage return at the very end may be half of a line end.
         held = buffer.endswith(b"\r")
         lines = _LINE_END.split(buffer[:-1] if held else buffer)
