@@ -12,7 +12,7 @@ import os
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from msgspec import Struct
 
 from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatError
+from webchat_widget.tools.registry import Tool
 from webchat_widget.typing import JSONObject
 
 from .chat import Changes, Chat
@@ -117,6 +118,25 @@ class RemoteChat(Chat):
         """What later runs of the conversation begin with."""
         self._call("PUT", f"conversations/{quote(conv_id, safe='')}/settings", settings)
 
+    def approve(self, conv_id: str, call_id: str, decision: str, digest: str, reason: str = "") -> None:
+        """Decide on a tool call that asks."""
+        path = f"conversations/{quote(conv_id, safe='')}/approvals/{quote(call_id, safe='')}"
+        self._call("POST", path, {"decision": decision, "digest": digest, "reason": reason})
+
+    def register(
+        self, conv_id: str, kernel_id: str, tools: Iterable[Tool], contexts: Mapping[str, str]
+    ) -> None:
+        """Have the server call these tools in that kernel for the conversation, in place of earlier ones.
+
+        `contexts` are texts by name, for prompts that say `@name`.
+        """
+        body = {
+            "kernel_id": kernel_id,
+            "tools": [_described(tool) for tool in tools],
+            "contexts": [{"name": name, "text": text} for name, text in contexts.items()],
+        }
+        self._call("PUT", f"conversations/{quote(conv_id, safe='')}/tools", body)
+
     def hand_over(self, conv_id: str) -> None:
         """Ask the server to leave a conversation to this kernel: its file is then where a kernel looks."""
         self._call("POST", f"conversations/{quote(conv_id, safe='')}/handover", {})
@@ -162,6 +182,17 @@ class RemoteChat(Chat):
                     return cookie.value or ""
             self._open(f"{self._server.url}webchat/", timeout=_CONNECT_SECONDS).close()
         return ""
+
+
+def _described(tool: Tool) -> JSONObject:
+    """A tool as the server is told of it; the kernel decides whether to ask where the tool does not say."""
+    schema = tool.schema
+    return {
+        "name": schema.name,
+        "description": schema.description,
+        "parameters": schema.parameters,
+        "approval": getattr(tool, "approval", "predicate"),
+    }
 
 
 def _refusal(error: urllib.error.HTTPError, token: str) -> WebChatError:
