@@ -12,11 +12,11 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp, ExtensionAppJinjaMixin
-from traitlets import Bool, Enum, Float, Int, List, Unicode, default
+from traitlets import Bool, Enum, Float, Int, List, TraitError, Unicode, default
 
 from webchat_widget.engines.base import Engine
 from webchat_widget.engines.demo import DemoEngine
-from webchat_widget.engines.openai import OpenAIEngine
+from webchat_widget.engines.openai import OpenAIEngine, api_fault
 from webchat_widget.errors import WebChatError
 from webchat_widget.profiles import Profile, Profiles
 from webchat_widget.runtime.environment import Environment, RuntimeSettings
@@ -32,6 +32,7 @@ from webchat_widget.tools.loop import Limits
 from webchat_widget.tools.registry import ToolRegistry
 
 from .handlers import ROUTES
+from .kernel_tools import MESSAGE
 
 __all__ = ["WebChat", "main"]
 
@@ -64,6 +65,12 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
         help="Address of a server that speaks the OpenAI protocol, say http://localhost:11434/v1. Default: "
         "OPENAI_BASE_URL."
     ).tag(config=True)
+    api = Enum(
+        ("chat", "responses"),
+        help="How the model is asked: by chat completions, which every compatible server speaks, or by the "
+        "Responses API, in which OpenAI's models keep their thoughts between tool calls. Default: "
+        "WEBCHAT_API, else chat.",
+    ).tag(config=True)
     models = List(
         Unicode(), ["*"], help="Models that a notebook may ask for (patterns); an empty list: only `model`."
     ).tag(config=True)
@@ -78,7 +85,10 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
         "this process, which kernels of the same user may read.",
     ).tag(config=True)
     demo_delay = Float(0.03, help="Seconds between two pieces of text of the demo engine.").tag(config=True)
-    model_timeout = Float(60.0, help="Seconds that the model server may be silent.").tag(config=True)
+    model_timeout = Float(
+        60.0,
+        help="Seconds without anything of an answer; what a server sends to keep a connection open is none.",
+    ).tag(config=True)
     idle_timeout = Float(
         60.0, help="Seconds without a reader after which a conversation counts as idle."
     ).tag(config=True)
@@ -91,7 +101,10 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
     max_run_seconds = Float(1800.0, help="Wall time of one run.").tag(config=True)
     max_tool_seconds = Float(120.0, help="Wall time of one tool call.").tag(config=True)
     max_text = Int(4_000_000, help="Characters of one run's answers.").tag(config=True)
-    max_body_bytes = Int(2**20, help="Size of a request.").tag(config=True)
+    max_body_bytes = Int(2**20, help="Size of a request without attachments.").tag(config=True)
+    max_attachment_bytes = Int(20 * 2**20, help="Size of a prompt's request, attachments included.").tag(
+        config=True
+    )
 
     aliases = {  # noqa: RUF012 - traitlets wants a plain dict here
         "engine": "WebChat.engine",
@@ -110,6 +123,13 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
     @default("base_url")
     def _default_base_url(self) -> str:
         return os.environ.get("OPENAI_BASE_URL", "")
+
+    @default("api")
+    def _default_api(self) -> str:
+        word = os.environ.get("WEBCHAT_API", "").strip() or "chat"
+        if (wrong := api_fault(word)) is not None:
+            raise TraitError(wrong)
+        return word
 
     @default("timeline_db")
     def _default_timeline_db(self) -> str:
@@ -135,6 +155,8 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
         self.service = ChatService(self._environment(self._answering))
         self.settings["webchat_service"] = self.service
         self.settings["webchat_max_body_bytes"] = self.max_body_bytes
+        self.settings["webchat_max_attachment_bytes"] = self.max_attachment_bytes
+        self._leave_kernels_busy()
         self._advise()
 
     def initialize_handlers(self) -> None:
@@ -172,6 +194,7 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
             model=self.model or None,
             base_url=self.base_url or None,
             api_key=key,
+            api=self.api,
             timeout=self.model_timeout,
         )
         self.log.info("webchat: %s answers", engine)
@@ -206,6 +229,14 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
             return MemoryStore()  # it takes nothing in: that would be lost with the process
         self.log.info("webchat: conversations are kept in %s", self.timeline_db)
         return AdoptingStore(self.timeline_db, Path(jupyter_data_dir(), *FOLDER))
+
+    def _leave_kernels_busy(self) -> None:
+        """What we say to a kernel on its control channel is no sign that its cell has ended: Jupyter keeps a
+        list of such messages, for its own use and for its pages."""
+        assert self.serverapp is not None
+        kernels = self.serverapp.kernel_manager
+        if kernels.has_trait("untracked_message_types"):
+            kernels.untracked_message_types = [*kernels.untracked_message_types, MESSAGE]
 
     def _advise(self) -> None:
         for package, wanted in _ADVISED.items():

@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 
+from webchat_widget.errors import EngineError
 from webchat_widget.events import EngineEvent
 from webchat_widget.turns import Turn
 
 from .base import Engine
 from .demo import DemoEngine
-from .openai import OpenAIEngine
+from .openai import OpenAIEngine, api_fault
 
 __all__ = ["EnvironmentEngine", "names_a_model"]
 
-_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WEBCHAT_MODEL")
+_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WEBCHAT_MODEL", "WEBCHAT_API")
 
 
 def _said() -> tuple[str, ...]:
@@ -26,13 +27,13 @@ def _said() -> tuple[str, ...]:
 
 def names_a_model() -> bool:
     """Whether the environment says how to reach a model: a key, or the address of a server."""
-    key, base_url, _ = _said()
+    key, base_url, *_ = _said()
     return bool(key or base_url)
 
 
 class EnvironmentEngine:
-    """An engine for the model that OPENAI_API_KEY, OPENAI_BASE_URL and WEBCHAT_MODEL name; the demo where
-    they name none.
+    """An engine for the model that OPENAI_API_KEY, OPENAI_BASE_URL and WEBCHAT_MODEL name, in the style that
+    WEBCHAT_API names; the demo where they name none.
 
     `demo_tools`: tools that are there for the demo alone. They are not shown to a model, some of which refuse
     any.
@@ -42,6 +43,7 @@ class EnvironmentEngine:
         self._demo_tools = demo_tools
         self._read: tuple[str, ...] = ()
         self._engine: Engine = DemoEngine()
+        self._wrong: str | None = None
 
     @property
     def name(self) -> str:
@@ -56,6 +58,8 @@ class EnvironmentEngine:
     def stream(self, turn: Turn) -> AsyncIterator[EngineEvent]:
         """Answer one turn; see `Engine.stream`."""
         engine = self._current()
+        if self._wrong is not None:
+            raise EngineError(self._wrong, code="unknown_api", retryable=False)
         if engine.name != DemoEngine.name:
             tools = tuple(tool for tool in turn.tools if tool.name not in self._demo_tools)
             turn = Turn(turn.messages, tools, turn.model)
@@ -69,10 +73,16 @@ class EnvironmentEngine:
         said = _said()
         if said != self._read:  # the engine of before lives on in the turns that it answers
             self._read = said
-            key, base_url, model = said
+            key, base_url, model, api = said
+            api = api or "chat"
+            self._wrong = None
             if names_a_model():
+                self._wrong = api_fault(api)
                 self._engine = OpenAIEngine(
-                    model=model or None, base_url=base_url or None, api_key=key or None
+                    model=model or None,
+                    base_url=base_url or None,
+                    api_key=key or None,
+                    api="chat" if self._wrong else api,
                 )
             else:
                 self._engine = DemoEngine()
