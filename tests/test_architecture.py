@@ -23,7 +23,10 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("hosts", ("webchat_widget.notebook", "jupyter_server_webchat")),
     ("service", ("webchat_widget.runtime.service",)),
     ("manager", ("webchat_widget.runtime.manager",)),
-    ("conversation", ("webchat_widget.runtime.conversation", "webchat_widget.runtime.recovery")),
+    (
+        "conversation",
+        tuple(f"webchat_widget.runtime.{name}" for name in ("conversation", "approvals", "recovery")),
+    ),
     ("coordinator", ("webchat_widget.runtime.coordinator",)),
     ("environment", ("webchat_widget.runtime.environment", "webchat_widget.runtime.equipment")),
     ("pool", ("webchat_widget.runtime.pool",)),

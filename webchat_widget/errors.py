@@ -10,6 +10,7 @@
     │   └── KeyReused           422  an idempotency key with another body
     ├── NotFound                404  an unknown profile, or conversation
     ├── ConversationHeld        409  somebody else has the conversation open
+    ├── Conflict                409  a decision about a call that has changed, or was decided otherwise
     ├── QueueFull               429  too many prompts wait in this conversation
     ├── StoreUnavailable        503  the timeline can't be read or written
     ├── ShuttingDown            503  the host is about to end
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 __all__ = [
     "BadRequest",
+    "Conflict",
     "ConversationHeld",
     "EngineError",
     "KeyReused",
@@ -102,6 +104,13 @@ class ConversationHeld(WebChatError):
     code = "conversation_held"
     status = 409
     retryable = True
+
+
+class Conflict(WebChatError):
+    """What was decided about is not what is there any more, or was decided otherwise."""
+
+    code = "conflict"
+    status = 409
 
 
 class QueueFull(WebChatError):

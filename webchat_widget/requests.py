@@ -5,6 +5,8 @@ No transport's words in here: the server's handlers and a kernel's comm parse wi
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import re
 from typing import Any
@@ -14,16 +16,20 @@ from msgspec import Struct, field
 
 from .errors import BadRequest, NotAllowed, TooLarge
 from .sem.frames import MAX_SEQ
+from .turns import Image
 from .typing import JSONObject
 
 __all__ = [
+    "MAX_IMAGE_BYTES",
     "MAX_PROMPT_BYTES",
     "ChatRequest",
+    "Decision",
     "Overrides",
     "TimelineQuery",
     "check_conv_id",
     "check_prompt",
     "decode_json",
+    "parse_approval",
     "parse_chat",
     "parse_settings",
     "parse_stop",
@@ -34,10 +40,23 @@ MAX_DEPTH = 32
 MAX_PROMPT_BYTES = 256 * 1024
 MAX_LIMIT = 5000
 MAX_NAME = 200
+MAX_IMAGES = 10
+MAX_IMAGE_BYTES = 15_000_000
+"""Of all pictures of a prompt together."""
+MAX_REASON = 2000
 
 _CONV_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DECISIONS = ("once", "always", "deny")
+_MAGIC = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+"""How the bytes of each type of picture begin."""
 _NEVER = ("base_url", "api_key")
 """Overrides that nobody may choose from a page: they would send the key, or the chat, elsewhere."""
 
@@ -67,6 +86,18 @@ class ChatRequest(Struct, frozen=True):
     overrides: Overrides = field(default_factory=Overrides)
     key: str | None = None
     digest: str = ""
+    images: tuple[Image, ...] = ()
+
+
+class Decision(Struct, frozen=True, omit_defaults=True):
+    """What a person says to a tool call: `once`, `always` (this tool in this conversation) or `deny`.
+
+    `digest` names the call and arguments that the person has seen; `reason` is told to the model.
+    """
+
+    decision: str
+    digest: str
+    reason: str = ""
 
 
 class TimelineQuery(Struct, frozen=True):
@@ -128,8 +159,7 @@ def parse_chat(body: bytes, *, profile: str = "default", header_key: str | None 
     conv_id = data.get("conv_id")
     if conv_id is not None:
         check_conv_id(conv_id)
-    if data.get("attachments"):
-        raise NotAllowed("Attachments are not supported by this version.", field="attachments")
+    images = _parse_images(data.get("attachments"))
     sent = data.get("overrides")
     overrides = _parse_overrides({} if sent is None else sent)
     known = {name: data.get(name) for name in ("conv_id", "overrides", "attachments")}
@@ -141,6 +171,7 @@ def parse_chat(body: bytes, *, profile: str = "default", header_key: str | None 
         overrides=overrides,
         key=_parse_key(data.get("idempotency_key"), header_key),
         digest=hashlib.sha256(canonical).hexdigest(),
+        images=images,
     )
 
 
@@ -153,6 +184,53 @@ def check_prompt(value: Any) -> str:
     if len(value.encode("utf-8", "replace")) > MAX_PROMPT_BYTES:
         raise TooLarge(f"The prompt is larger than {MAX_PROMPT_BYTES // 1024} KiB.", field="prompt")
     return value
+
+
+def _parse_images(data: Any) -> tuple[Image, ...]:
+    if not data:
+        return ()
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise BadRequest(
+            "'attachments' must be a list of objects.", code="bad_attachments", field="attachments"
+        )
+    if len(data) > MAX_IMAGES:
+        raise NotAllowed(f"A prompt takes at most {MAX_IMAGES} pictures.", field="attachments")
+    images, room = [], MAX_IMAGE_BYTES
+    for item in data:
+        image, size = _parse_image(item)
+        room -= size
+        if room < 0:
+            raise TooLarge(
+                f"The pictures are larger than {MAX_IMAGE_BYTES // 1_000_000} MB together.",
+                field="attachments",
+            )
+        images.append(image)
+    return tuple(images)
+
+
+def _parse_image(item: JSONObject) -> tuple[Image, int]:
+    """A picture and its size in bytes."""
+    name, mime, data = item.get("name") or "", item.get("mime"), item.get("data")
+    if not (isinstance(name, str) and isinstance(mime, str) and isinstance(data, str)):
+        raise BadRequest(
+            "An attachment has 'name', 'mime' and 'data' (base64), all strings.",
+            code="bad_attachments",
+            field="attachments",
+        )
+    name = name[:MAX_NAME]
+    begin = _MAGIC.get(mime)
+    if begin is None:
+        raise NotAllowed(
+            f"The file {name!r} is no picture that can be sent: only PNG, JPEG, GIF and WebP.",
+            field="attachments",
+        )
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if not begin.match(content):
+        raise NotAllowed(f"The file {name!r} is no {mime}.", field="attachments")
+    return Image(mime, data, name), len(content)
 
 
 def _parse_key(in_body: Any, in_header: str | None) -> str | None:
@@ -203,6 +281,27 @@ def parse_stop(body: bytes) -> str | None:
     if run_id is not None and (not isinstance(run_id, str) or len(run_id) > 200):
         raise BadRequest("'run_id' must be a string.", code="bad_run_id", field="run_id")
     return run_id
+
+
+def parse_approval(body: bytes) -> Decision:
+    """POST /conversations/{conv_id}/approvals/{call_id}."""
+    data = decode_json(body)
+    decision, digest, reason = data.get("decision"), data.get("digest"), data.get("reason")
+    if decision not in _DECISIONS:
+        raise BadRequest(
+            "'decision' must be 'once', 'always' or 'deny'.", code="bad_decision", field="decision"
+        )
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise BadRequest(
+            "'digest' must be that of the call: 64 hexadecimal digits.", code="bad_decision", field="digest"
+        )
+    if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON):
+        raise BadRequest(
+            f"'reason' must be a string of at most {MAX_REASON} characters.",
+            code="bad_decision",
+            field="reason",
+        )
+    return Decision(decision, digest, reason or "")
 
 
 def parse_timeline_query(

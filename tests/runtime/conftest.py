@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from webchat_widget import tool
 from webchat_widget.engines.base import Engine
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.profiles import Profile, Profiles
@@ -88,9 +89,16 @@ class Chat:
 Start = Callable[..., Awaitable[Chat]]
 
 
+def _marked(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return fn if hasattr(fn, "__webchat_tool__") else tool(read_only=True)(fn)
+
+
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Start a chat: `await start(engine, settings=…, store=…, tools=[…])`; all are closed at the end."""
+    """Start a chat: `await start(engine, settings=…, store=…, tools=[…])`; all are closed at the end.
+
+    Nobody is asked about a tool that is not marked with `@tool`.
+    """
     begun: list[Chat] = []
 
     async def begin(
@@ -101,8 +109,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         tools: tuple[Callable[..., Any], ...] = (),
     ) -> Chat:
         store = store or SQLiteStore(tmp_path / "timeline.sqlite")
-        registry = ToolRegistry(function_tool(tool) for tool in tools)
-        profile = Profile(slug="default", tools=tuple(tool.name for tool in registry))
+        registry = ToolRegistry(function_tool(_marked(fn)) for fn in tools)
+        profile = Profile(slug="default", tools=registry.names, models=("*",))
         env = Environment(
             engine=engine or ScriptedEngine(),
             store=store,

@@ -215,6 +215,6 @@ def test_its_frame_changes_one_row_and_no_other(case: tuple[ev.RunEvent, Any, An
 
 def test_every_event_but_a_delta_has_a_frame_and_an_example_here() -> None:
     """The coordinator makes deltas itself, for they may be merged."""
-    events = set(get_args(ev.RunEvent)) - {ev.TextDelta}
+    events = set(get_args(ev.RunEvent)) - {ev.TextDelta, ev.CallOutput}
     assert set(translator._TRANSLATORS) == events
     assert {type(event) for event, _, _ in _CASES.values()} == events

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from webchat_widget import tool
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import EngineError, StoreUnavailable
 from webchat_widget.events import (
     CallDone,
+    CallOutput,
     CallRequest,
     CallResult,
     CallStarted,
@@ -25,10 +27,13 @@ from webchat_widget.events import (
     TextStarted,
     ThinkingChunk,
 )
+from webchat_widget.requests import Decision
 from webchat_widget.sem.frames import MAX_SEQ, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.projector import Applied, Projector
+from webchat_widget.tools.approvals import Question, Verdict
 from webchat_widget.tools.calculate import calculate
+from webchat_widget.tools.checkpoint import Checkpoint
 from webchat_widget.tools.function import function_tool
 from webchat_widget.tools.loop import CALLING_RUN, Limits, ToolLoop
 from webchat_widget.tools.registry import ToolRegistry
@@ -44,11 +49,13 @@ class Sink:
 
     def __init__(self) -> None:
         self.told: list[RunEvent] = []
+        self.checkpoints: list[Checkpoint] = []
         self.hold: type[RunEvent] | None = None
         self.held = asyncio.Event()
 
-    def emit(self, *events: RunEvent) -> Awaitable[None]:
+    def emit(self, *events: RunEvent, **parts: Any) -> Awaitable[None]:
         self.told += events
+        self.checkpoints += [Checkpoint(**stored) for _, stored in parts.get("checkpoints", ())]
         saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.hold is not None and any(isinstance(event, self.hold) for event in events):
             self.held.set()
@@ -56,26 +63,58 @@ class Sink:
             saved.set_result(None)
         return saved
 
-    def delta(self, event: TextDelta) -> None:
+    def delta(self, event: TextDelta | CallOutput) -> None:
         self.told.append(event)
+
+
+class Person:
+    """Answers what is asked: each tool by its name; who has no answer is not answered."""
+
+    def __init__(self, **answers: Verdict) -> None:
+        self.answers = answers
+        self.asked: list[Question] = []
+        self.grants: set[str] = set()
+        self.decisions: dict[str, Decision] = {}
+        self.waiting = asyncio.Event()
+
+    def granted(self, tool: str) -> bool:
+        return tool in self.grants
+
+    def expires_at(self) -> int:
+        return 86_400_000
+
+    async def ask(self, question: Question) -> Verdict:
+        self.asked.append(question)
+        if question.tool not in self.answers:
+            self.waiting.set()
+            await asyncio.Event().wait()
+        return self.answers[question.tool]
 
 
 class Stage:
     """A loop, its sink, and what a person would see of it."""
 
     def __init__(
-        self, *scripts: Any, tools: Iterable[Callable[..., Any]] = (calculate,), **options: Any
+        self,
+        *scripts: Any,
+        tools: Iterable[Callable[..., Any]] = (calculate,),
+        person: Person | None = None,
+        **options: Any,
     ) -> None:
+        if person is None:  # then it is not the subject
+            tools = [tool(read_only=True)(fn) for fn in tools]
+        self.person = person or Person()
+        registry = ToolRegistry(map(function_tool, tools))
         self.engine = ScriptedEngine(*scripts)
         self.sink = Sink()
         self.loop = ToolLoop(
             "r",
             self.engine,
             [Message("system", "Be brief."), PROMPT],
-            ToolRegistry(map(function_tool, tools)),
+            lambda: registry,
             self.sink,
-            clock=lambda: 0.0,
-            **options,
+            self.person,
+            **{"clock": lambda: 0.0, **options},
         )
 
     async def run(self) -> Finish:
@@ -143,9 +182,11 @@ def assert_nothing_is_open(told: list[RunEvent]) -> None:
     """Every row that was begun has ended, and every event is a frame that fits and can be sent."""
     timeline = Projector()
     for seq, event in enumerate(told, 1):
-        if isinstance(event, TextDelta):
+        if isinstance(event, TextDelta | CallOutput):
             assert event.id in timeline
-            timeline.append(event.id, seq, event.text)
+            timeline.append(
+                event.id, seq, event.text, "content" if isinstance(event, TextDelta) else "stdout"
+            )
         else:
             frame = translate(event, seq)
             json.loads(Frame(frame).encoded())
@@ -260,23 +301,39 @@ class TestCalls:
         assert stage.engine.turns[1].messages == (Message("system", "Be brief."), PROMPT, made, result)
         assert stage.loop.produced == [made, result, Message("assistant", "42.")]
 
-    async def test_several_run_in_the_order_in_which_they_were_asked_for(self) -> None:
-        order: list[int] = []
+    async def test_several_run_at_the_same_time_and_are_told_in_order(self) -> None:
+        together = threading.Barrier(3)
 
-        async def note(n: int) -> str:
-            order.append(n)
+        def note(n: int) -> str:
+            together.wait(10)  # one after the other would never come further
             return f"noted {n}"
 
         requests = [CallRequest(f"call_{n}", "note", f'{{"n": {n}}}') for n in (3, 1, 2)]
         stage = Stage([*requests, CALLS], "Done.", tools=[note])
         await stage.run_and_close()
-        assert order == [3, 1, 2]
-        assert [e.id for e in stage.told if isinstance(e, CallDone)] == ["r:call:1", "r:call:2", "r:call:3"]
-        assert [m.content for m in stage.loop.produced if m.role == "tool"] == [
-            "noted 3",
-            "noted 1",
-            "noted 2",
-        ]
+        assert {e.id for e in stage.told if isinstance(e, CallDone)} == {"r:call:1", "r:call:2", "r:call:3"}
+        results = [(m.tool_call_id, m.content) for m in stage.loop.produced if m.role == "tool"]
+        assert results == [("call_3", "noted 3"), ("call_1", "noted 1"), ("call_2", "noted 2")]
+
+    async def test_many_wait_until_there_is_room(self) -> None:
+        running, most, lock = [0], [0], threading.Lock()
+        full = threading.Event()
+
+        def work() -> None:
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+                if running[0] == 8:
+                    full.set()
+            full.wait(10)
+            with lock:
+                running[0] -= 1
+
+        requests = [CallRequest(f"call_{n}", "work", "{}") for n in range(20)]
+        stage = Stage([*requests, CALLS], "Done.", tools=[work])
+        await stage.run_and_close()
+        assert most == [8]
+        assert len([e for e in stage.told if isinstance(e, CallDone)]) == 20
 
     async def test_ids_are_ours_for_servers_use_theirs_again(self) -> None:
         stage = Stage([asks("1 + 1"), CALLS], [asks("2 + 2"), CALLS], "Done.")
@@ -636,7 +693,6 @@ class TestStop:
             entered.set()
             await asyncio.Event().wait()
 
-        stage = Stage([CallRequest("a", "wait", "{}"), CallRequest("b", "wait", "{}"), CALLS], tools=[wait])
-        stage.loop._clock = lambda: now[0]
+        stage = Stage([CallRequest("a", "wait", "{}"), CALLS], tools=[wait], clock=lambda: now[0])
         await stage.stop_when(entered.wait())
-        assert [e.duration_ms for e in stage.told if isinstance(e, CallDone)] == [1500, 0]
+        assert [e.duration_ms for e in stage.told if isinstance(e, CallDone)] == [1500]

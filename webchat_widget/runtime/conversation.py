@@ -13,12 +13,26 @@ import msgspec
 from msgspec import Struct
 
 from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, WebChatError
-from webchat_widget.events import ErrorRaised, Finish, LogWritten, RunChanged, RunEvent, Upserted
-from webchat_widget.requests import ChatRequest, Overrides
+from webchat_widget.events import (
+    CallDone,
+    CallResult,
+    ErrorRaised,
+    Finish,
+    LogWritten,
+    RunChanged,
+    RunEvent,
+    Upserted,
+)
+from webchat_widget.requests import ChatRequest, Decision, Overrides
 from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
+from webchat_widget.tools.checkpoint import Checkpoint, read
+from webchat_widget.tools.deadline import Deadline
 from webchat_widget.tools.loop import ToolLoop
+from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.turns import Message
+from webchat_widget.typing import JSONObject
 
+from .approvals import ConversationApprovals
 from .coordinator import StreamCoordinator
 from .environment import Environment
 from .equipment import Equipment
@@ -43,11 +57,21 @@ _RUN_STATUS = {
 class Run:
     """One accepted prompt, from its acceptance to its terminal frame."""
 
-    def __init__(self, run_id: str, request: ChatRequest, *, announced: bool) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        request: ChatRequest,
+        *,
+        announced: bool,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self.id = run_id
         self.request = request
         self.announced = announced
         """Its start and its user message are in the timeline."""
+        self.checkpoint = checkpoint
+        """Where it goes on, after a restart in which a call of it waited for a person."""
+        self.loop: ToolLoop | None = None
         self.accepted = asyncio.Event()
         self.ended = asyncio.Event()
         self.dropped = False
@@ -106,6 +130,9 @@ class Conversation:
         self._pending = loaded.pending
         self._queue: deque[Run] = deque()
         self._running: Run | None = None
+        self._approvals = ConversationApprovals(
+            self.stream, env.now_ms, env.settings.approval_seconds, loaded.grants, self._checkpoint
+        )
         self._closing = False
         self.pool.touch()
 
@@ -171,10 +198,15 @@ class Conversation:
                 await self.stream.emit(stopped, *self._positions(), ended=(waiting.id,))
                 return
 
+    async def approve(self, call_id: str, decision: Decision) -> None:
+        """Take a person's answer to a call; see `ConversationApprovals.decide`."""
+        await self._approvals.decide(call_id, decision)
+
     # -- life ----------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """After a crash: close the runs that were cut, and go on with those that waited.
+        """After a crash: close the runs that were cut, and go on with those that waited, be it for their
+        turn or for a person.
 
         Raises StoreUnavailable; then nothing has begun, and the conversation is to be loaded anew.
         """
@@ -182,8 +214,13 @@ class Conversation:
         waiting = []
         for left in pending:
             request = msgspec.convert(left.request, ChatRequest)
-            if left.started:
-                events, messages = closing_events(left.run_id, request.prompt, self.stream.timeline)
+            checkpoint = read(left.checkpoint)
+            if checkpoint is not None and checkpoint.waits(self.stream.timeline):
+                run = Run(left.run_id, request, announced=True, checkpoint=checkpoint)
+                run.accepted.set()
+                waiting.append(run)
+            elif left.started:
+                events, messages = closing_events(left.run_id, request, self.stream.timeline, checkpoint)
                 self._memory += messages
                 await self.stream.emit(*events, ended=(left.run_id,), turns=((left.run_id, tuple(messages)),))
             else:
@@ -194,7 +231,8 @@ class Conversation:
         self._start_next()
 
     async def close(self, reason: str = "the server is restarting") -> None:
-        """End the run as interrupted, store everything, close the readers. Queued prompts stay stored."""
+        """End the run as interrupted, store everything, close the readers. Queued prompts stay stored, and
+        so does a run of which a call waits for a person."""
         self._closing = True
         if self._running is not None:
             self._running.cancel("interrupted")
@@ -240,6 +278,9 @@ class Conversation:
         finish: Finish | None = None
         try:
             run.at_work = True
+            run_time = Deadline(self._run_seconds(run))
+            if run.checkpoint is not None:
+                loop = run.loop = self._loop(run, run_time)
             if run.end is not None:
                 raise asyncio.CancelledError
             await run.accepted.wait()
@@ -247,8 +288,9 @@ class Conversation:
                 return
             if not run.announced:
                 await self._announce(run)
-            loop = self._loop(run)
-            async with asyncio.timeout(self._env.settings.run_seconds):
+            if loop is None:
+                loop = run.loop = self._loop(run, run_time)
+            async with run_time:
                 finish = await loop.run()
             status = _status(finish.reason, finish.refused)
         except asyncio.CancelledError:
@@ -256,6 +298,9 @@ class Conversation:
             task = asyncio.current_task()
             if run.end is not None and task is not None:
                 task.uncancel()  # the end of the run is still to be written
+            if status == "interrupted" and loop is not None and loop.waits:
+                run.at_work = False
+                return await self._suspend(loop)
         except TimeoutError:
             status = "interrupted"
             failure = EngineError(
@@ -274,7 +319,7 @@ class Conversation:
             )
         run.at_work = False
         events = [] if run.announced else self._announcement(run)
-        events += loop.close(status, finish) if loop else []
+        events += loop.close(status, finish) if loop else self._left_open(run)
         produced = loop.produced if loop else []
         spoke = loop is not None and loop.has_text
         fault = _error(run.id, status, failure, spoke)
@@ -291,31 +336,70 @@ class Conversation:
             error=fault.message if fault and status != "stopped" else None,
         )
         # A prompt that got no answer at all leaves nothing: many models want the roles to alternate.
-        turn = (Message("user", run.request.prompt), *produced) if produced else ()
+        turn = (*loop.history[-1:], *produced) if loop is not None and produced else ()
         self._memory += turn
         try:
             await self.stream.emit(*events, ended, ended=(run.id,), turns=((run.id, turn),))
         except WebChatError as unsaved:
             self._env.log.error("webchat: the end of run %s is not on disk yet: %s", run.id, unsaved)
 
-    def _loop(self, run: Run) -> ToolLoop:
+    def _left_open(self, run: Run) -> list[RunEvent]:
+        """The ends of the calls of a run that could not go on from its checkpoint."""
+        if run.checkpoint is None:
+            return []
+        closing, _ = closing_events(run.id, run.request, self.stream.timeline, run.checkpoint)
+        return [event for event in closing if isinstance(event, CallResult | CallDone)]
+
+    async def _suspend(self, loop: ToolLoop) -> None:
+        """Leave a run that waits for a person as it is: it goes on when the conversation is opened again."""
+        if events := loop.suspend():
+            with contextlib.suppress(WebChatError):  # then they are closed when it is opened
+                await self.stream.emit(*events)
+
+    def _run_seconds(self, run: Run) -> float:
+        left = run.checkpoint.left if run.checkpoint is not None else None
+        return self._env.settings.run_seconds if left is None else left
+
+    def _checkpoint(self) -> tuple[str, JSONObject]:
+        run = self._running
+        assert run is not None
+        assert run.loop is not None
+        return run.id, run.loop.checkpoint().stored()
+
+    def _loop(self, run: Run, run_time: Deadline) -> ToolLoop:
         env = self._env
         profile = env.profiles.get(run.request.profile)
         chosen = run.request.overrides.over(self.settings)
-        own = self._equipment().tools
-        names = (*own.names, *profile.tools) if chosen.tools is None else chosen.tools
         system = profile.system_prompt if chosen.system_prompt is None else chosen.system_prompt
         history = [Message("system", system)] if system else []
-        history += [*self._memory, Message("user", run.request.prompt)]
-        return ToolLoop(
+        before = run.checkpoint
+        said = before.said if before is not None else self._equipment().spelled_out(run.request.prompt)
+        history += [*self._memory, Message("user", said, images=run.request.images)]
+
+        def tools() -> ToolRegistry:
+            own = self._equipment().tools
+            names = (*own.names, *profile.tools) if chosen.tools is None else chosen.tools
+            return own.over(env.tools.only(profile.tools)).only(names)
+
+        now = tools()
+        loop = ToolLoop(
             run.id,
             env.engine,
             history,
-            own.over(env.tools.only(profile.tools)).only(names),
+            # A run that goes on after a restart may begin before the notebook has brought its tools.
+            tools if before is not None else lambda: now,
             self.stream,
+            self._approvals,
             model=chosen.model,
             limits=env.settings.limits,
+            run_time=run_time,
+            now_ms=env.now_ms,
+            log=env.log,
         )
+        self._approvals.begin(before.decisions if before is not None else {})
+        if before is not None:
+            loop.resume(before, self.stream.timeline)
+        return loop
 
     async def _announce(self, run: Run) -> None:
         run.announced = True
@@ -326,7 +410,11 @@ class Conversation:
     # -- events --------------------------------------------------------------------------------------
 
     def _announcement(self, run: Run) -> list[RunEvent]:
-        props = {"role": "user", "content": run.request.prompt, "idempotencyKey": run.key}
+        props: JSONObject = {"role": "user", "content": run.request.prompt, "idempotencyKey": run.key}
+        if run.request.images:
+            props["images"] = [
+                {"name": image.name, "mime": image.mime, "data": image.data} for image in run.request.images
+            ]
         return [
             self._placed(run, "started", 0),
             Upserted(id=f"{run.id}:user", kind="message", props=props),

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from webchat_widget.events import RunEvent, TextDelta
+from webchat_widget.events import CallOutput, RunEvent, TextDelta
 from webchat_widget.sem.frames import Delta, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.entities import Row
@@ -81,13 +81,16 @@ class StreamCoordinator:
         saved.add_done_callback(lambda done: self._saved(done, made if undo else {}, frames))
         return asyncio.shield(saved)
 
-    def delta(self, event: TextDelta) -> None:
+    def delta(self, event: TextDelta | CallOutput) -> None:
         """Send more text of a row that exists. Never waits; costs what is new."""
         text = event.text
         seq = self._next_seq()
-        type_ = "llm.thinking.delta" if event.role == "thinking" else "llm.delta"
-        offset = self.timeline.offset(event.id)
-        self.timeline.append(event.id, seq, text)
+        if isinstance(event, CallOutput):
+            type_, name = "tool.delta", "stdout"
+        else:
+            type_, name = "llm.thinking.delta" if event.role == "thinking" else "llm.delta", "content"
+        offset = self.timeline.offset(event.id, name)
+        self.timeline.append(event.id, seq, text, name)
         frame = Delta.of(type_, event.id, seq, offset, text)
         self._dirty.add(event.id)
         if self._unsent:

@@ -27,12 +27,14 @@ def unix_ms() -> int:
 class RuntimeSettings(Struct, frozen=True, kw_only=True):
     """Limits of a conversation; times in seconds.
 
-    `queue`: prompts that may wait; `run_seconds`: wall time of one run; `readers`: connections of one
-    conversation; `evict_after`: how long an idle conversation stays in memory.
+    `queue`: prompts that may wait; `run_seconds`: wall time of one run; `approval_seconds`: how long a call
+    may wait for a person, which counts for nothing else; `readers`: connections of one conversation;
+    `evict_after`: how long an idle conversation stays in memory.
     """
 
     queue: int = 20
     run_seconds: float = 1800.0
+    approval_seconds: float = 86_400.0
     readers: int = 100
     evict_after: float = 300.0
     pool: PoolSettings = field(default_factory=PoolSettings)

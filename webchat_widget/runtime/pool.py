@@ -29,7 +29,7 @@ class PoolSettings:
     __slots__ = ("idle_timeout", "outbox_bytes", "stall_seconds")
 
     def __init__(
-        self, *, stall_seconds: float = 10.0, outbox_bytes: int = 16 * 2**20, idle_timeout: float = 60.0
+        self, *, stall_seconds: float = 10.0, outbox_bytes: int = 48 * 2**20, idle_timeout: float = 60.0
     ) -> None:
         self.stall_seconds = stall_seconds
         self.outbox_bytes = outbox_bytes

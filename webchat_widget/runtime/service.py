@@ -14,11 +14,12 @@ from webchat_widget.errors import (
     ConversationHeld,
     KeyReused,
     NotAllowed,
+    NotFound,
     QueueFull,
     ShuttingDown,
     StoreUnavailable,
 )
-from webchat_widget.requests import ChatRequest, Overrides, TimelineQuery
+from webchat_widget.requests import ChatRequest, Decision, Overrides, TimelineQuery
 from webchat_widget.sem.frames import PROTOCOL, Control
 from webchat_widget.timeline.entities import entity
 from webchat_widget.timeline.pages import Page, page
@@ -136,6 +137,20 @@ class ChatService:
         live, _ = await self._find(conv_id)
         if live is not None:
             await live.stop(run_id)
+
+    async def approve(self, conv_id: str, call_id: str, decision: Decision) -> None:
+        """Say yes or no to a tool call that asks; done when it is on disk. The same again is fine.
+
+        Raises NotFound (`unknown_call`), Conflict (`stale_approval`: another digest, or too late; `decided`:
+        otherwise already) and StoreUnavailable.
+        """
+        await self.start()
+        live, loaded = await self._find(conv_id)
+        if live is None and loaded is not None:  # a call of a run that has ended
+            live = await self._manager.get(conv_id)
+        if live is None:
+            raise NotFound("There is no such call that asks for a yes.", code="unknown_call")
+        await live.approve(call_id, decision)
 
     async def hand_over(self, conv_id: str) -> bool:
         """Leave a conversation to a kernel: what runs ends as interrupted, its readers are closed, and all of

@@ -84,11 +84,15 @@ class Delta:
 
     def encoded(self) -> bytes:
         """The event as JSON in append form: cost is that of the new text alone."""
-        data = {"delta": self.text, "offset": self.offset}
+        data: JSONObject = {"delta": self.text, "offset": self.offset}
+        if self.type == "tool.delta":
+            data = {"append": {"stdout": data}}
         return _encode({"type": self.type, "id": self.id, "seq": self.seq, "data": data})
 
     def encoded_cumulative(self, text_of: Callable[[str], str]) -> bytes:
         """The event as JSON in the seeds' form, with the whole text so far, as `text_of(id)` gives it."""
+        if self.type == "tool.delta":  # it has one form only
+            return self.encoded()
         data = {"delta": self.text, "cumulative": utf16_prefix(text_of(self.id), self.end)}
         return _encode({"type": self.type, "id": self.id, "seq": self.seq, "data": data})
 

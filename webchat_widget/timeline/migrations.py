@@ -58,6 +58,16 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX keys_by_age ON keys (created);
     """,
+    """
+    ALTER TABLE runs ADD COLUMN checkpoint TEXT;    -- JSON: where a run stands that waits for a person
+
+    CREATE TABLE grants (                       -- tools that need not ask any more
+        conv_id TEXT NOT NULL,
+        tool    TEXT NOT NULL,
+        created INTEGER NOT NULL,               -- Unix ms
+        PRIMARY KEY (conv_id, tool)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

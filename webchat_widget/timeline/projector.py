@@ -140,9 +140,9 @@ class Projector:
         """Where the next text of a row belongs, in UTF-16 code units."""
         return self._rope(id, name).units
 
-    def append(self, id: str, seq: int, text: str) -> None:
-        """Fold a delta that is known to fit: the coordinator's own, at `offset(id)`."""
-        self._rope(id, "content").append(text)
+    def append(self, id: str, seq: int, text: str, name: str = "content") -> None:
+        """Fold a delta that is known to fit: the coordinator's own, at `offset(id, name)`."""
+        self._rope(id, name).append(text)
         self._rows[id]["version"] = seq
 
     def row(self, id: str) -> Row | None:

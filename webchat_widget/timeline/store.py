@@ -31,12 +31,16 @@ class KeyRecord(Struct, frozen=True):
 
 
 class PendingRun(Struct, frozen=True):
-    """An accepted prompt that has not come to its end: what is needed to run it after a restart."""
+    """An accepted prompt that has not come to its end: what is needed to run it after a restart.
+
+    `checkpoint` is where a run that had begun stands, from the calls of the last answer on.
+    """
 
     run_id: str
     seq: int
     started: bool
     request: dict[str, Any]
+    checkpoint: JSONObject | None = None
 
 
 class Batch(Struct, frozen=True, kw_only=True):
@@ -46,9 +50,13 @@ class Batch(Struct, frozen=True, kw_only=True):
     version: int
     rows: tuple[Row, ...] = ()
     pending: tuple[PendingRun, ...] = ()
+    checkpoints: tuple[tuple[str, JSONObject], ...] = ()
+    """Runs' ids and where they stand now; nothing happens to a run that is not there any more."""
     ended: tuple[str, ...] = ()
     turns: tuple[tuple[str, tuple[Message, ...]], ...] = ()
     """Runs' ids and the messages that they add to the model's memory."""
+    grants: tuple[str, ...] = ()
+    """Names of tools that this conversation may call from now on without asking."""
     key: KeyRecord | None = None
     title: str | None = None
     """Taken where the conversation has none yet."""
@@ -62,6 +70,7 @@ class Loaded(Struct, frozen=True):
     pending: list[PendingRun]
     memory: list[Message]
     settings: JSONObject
+    grants: tuple[str, ...] = ()
 
 
 class Summary(Struct, frozen=True):

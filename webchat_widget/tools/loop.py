@@ -8,24 +8,21 @@ next turn can build on.
 
 from __future__ import annotations
 
-import asyncio
-import json
+import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from contextvars import ContextVar
-from typing import Any, Protocol
 
 from msgspec import Struct
 
 from webchat_widget.engines.base import Engine
 from webchat_widget.errors import EngineError
 from webchat_widget.events import (
-    CallDone,
     CallRequest,
-    CallResult,
-    CallStarted,
+    Carried,
     Finish,
+    LogWritten,
+    Retrying,
     RunEvent,
     TextChunk,
     TextDelta,
@@ -33,44 +30,36 @@ from webchat_widget.events import (
     TextStarted,
     ThinkingChunk,
 )
-from webchat_widget.requests import MAX_DEPTH
-from webchat_widget.sem.frames import MAX_SEQ
 from webchat_widget.sem.text import clean
+from webchat_widget.timeline.projector import Projector
 from webchat_widget.turns import Message, ToolCall, Turn
 from webchat_widget.typing import JSONObject, Usage
 
-from .output import bounded
+from .approvals import Approvals
+from .arguments import cleaned
+from .calls import CALLING_RUN, Calls, Workshop, new, restored
+from .checkpoint import Checkpoint
+from .deadline import Deadline
 from .registry import ToolRegistry
+from .reports import Sink
 
 __all__ = ["CALLING_RUN", "Limits", "Sink", "ToolLoop"]
 
-CALLING_RUN: ContextVar[str] = ContextVar("webchat_calling_run", default="")
-"""The id of the run whose tool this code is, also on the tool's thread; empty outside of tools."""
+_MAX_BAD = 3
+"""Calls in a row whose arguments don't fit, after which the model is not asked again."""
 
 
 class Limits(Struct, frozen=True):
     """What a run may use up.
 
-    `rounds`: requests to the model; `output`: characters of one tool result; `tool_seconds`: run time of one
-    tool; `text`: characters of the answer.
+    `rounds`: requests to the model; `output`: characters of one tool result, and of what a tool prints;
+    `tool_seconds`: run time of one tool; `text`: characters of the answer.
     """
 
     rounds: int = 20
     output: int = 50_000
     tool_seconds: float = 120.0
     text: int = 4_000_000
-
-
-class Sink(Protocol):
-    """Where run events go: the coordinator."""
-
-    def emit(self, *events: RunEvent) -> Awaitable[None]:
-        """Number events at once, store and send them; done when they are on disk."""
-        ...
-
-    def delta(self, event: TextDelta) -> None:
-        """Send more text."""
-        ...
 
 
 class _Open(Struct):
@@ -83,47 +72,63 @@ class _Open(Struct):
 
 
 class ToolLoop:
-    """One run of a prompt. `history` ends with the user's message; `produced` holds what follows it."""
+    """One run of a prompt. `history` ends with the user's message; `produced` holds what follows it.
+
+    `tools` is asked for the tools whenever they are needed. `run_time` is the limit that stands still while
+    a person is waited for; whoever runs the loop enters it.
+    """
 
     def __init__(
         self,
         run_id: str,
         engine: Engine,
         history: Sequence[Message],
-        tools: ToolRegistry,
+        tools: Callable[[], ToolRegistry],
         sink: Sink,
+        approvals: Approvals,
         *,
         model: str | None = None,
         limits: Limits | None = None,
+        run_time: Deadline | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        log: logging.Logger | None = None,
     ) -> None:
         self._run_id = run_id
         self._engine = engine
-        self._history = tuple(history)
+        self.history = tuple(history)
         self._tools = tools
         self._sink = sink
+        self._approvals = approvals
         self._model = model
         self._limits = limits or Limits()
+        self._run_time = run_time or Deadline()
         self._clock = clock
+        self._now_ms = now_ms
+        self._log = log or logging.getLogger("webchat_widget")
         self._open: _Open | None = None
-        self._counts = {"text": 0, "thinking": 0, "call": 0}
+        self._counts = {"text": 0, "thinking": 0, "call": 0, "log": 0}
         self._text: list[str] = []
+        self._carried: list[JSONObject] = []
         self._chars = 0
-        self._waiting: list[tuple[str, ToolCall]] = []
-        """Calls of the last assistant message that have no result yet; the first may be running."""
-        self._running_since: float | None = None
+        self._rounds = 0
+        self._bad = 0
+        self._calls: Calls | None = None
+        """Those of the last answer, as long as it is not followed by their results."""
         self.produced: list[Message] = []
         self.usage: Usage | None = None
         self.has_text = False
 
     async def run(self) -> Finish:
         """Work until the model is done. Raises EngineError; then, as after a cancel, call `close`."""
-        for _ in range(self._limits.rounds):
+        if self._calls is not None:
+            await self._make_calls(self._calls)
+        while self._rounds < self._limits.rounds:
+            self._rounds += 1
             finish = await self._ask()
-            if finish.reason != "tool_calls":
+            if self._calls is None:
                 return finish
-            while self._waiting:
-                await self._call(*self._waiting[0])
+            await self._make_calls(self._calls)
         raise EngineError(
             f"The model asked for tools {self._limits.rounds} times in one run and was stopped at that limit "
             "(c.WebChat.max_rounds).",
@@ -131,36 +136,66 @@ class ToolLoop:
             retryable=False,
         )
 
+    @property
+    def waits(self) -> bool:
+        """Whether a call waits for a person: then the run can go on from its checkpoint."""
+        return self._calls is not None and self._calls.asks
+
+    def checkpoint(self) -> Checkpoint:
+        """Where the run stands while its calls are open."""
+        assert self._calls is not None
+        return Checkpoint(
+            said=self.history[-1].content,
+            produced=tuple(self.produced),
+            calls=self._calls.ids,
+            counts=dict(self._counts),
+            rounds=self._rounds,
+            chars=self._chars,
+            has_text=self.has_text,
+            bad=self._bad,
+            left=self._run_time.left,
+            usage=self.usage,
+            decisions=dict(self._approvals.decisions),
+        )
+
+    def resume(self, checkpoint: Checkpoint, timeline: Projector) -> None:
+        """Stand where a run stood, before `run`: how far its calls are, their rows say."""
+        self.produced = list(checkpoint.produced)
+        self._counts |= checkpoint.counts
+        self._rounds = checkpoint.rounds
+        self._chars = checkpoint.chars
+        self._bad = checkpoint.bad
+        self.has_text = checkpoint.has_text
+        self.usage = checkpoint.usage
+        self._calls = Calls(self._workshop(), restored(checkpoint, timeline))
+
+    def suspend(self) -> list[RunEvent]:
+        """End the calls that run, and leave those that wait for a person as they are."""
+        return self._calls.suspend() if self._calls is not None else []
+
     def close(self, status: str, finish: Finish | None = None) -> list[RunEvent]:
         """End whatever is open; `status` is that of the message (`complete`, `stopped` …)."""
         events: list[RunEvent] = []
         if self._text:
-            self.produced.append(Message("assistant", "".join(self._text)))
+            # What the provider wants back belongs to an answer that is whole.
+            carried = tuple(self._carried) if finish is not None else ()
+            self.produced.append(Message("assistant", "".join(self._text), carried=carried))
             self._text = []
         events += self._end_message(status, finish)
-        for entity_id, call in self._waiting:
-            started, self._running_since = self._running_since, None
-            if started is None:  # it never began: give it its row, so that the result has a call
-                events.append(
-                    CallStarted(id=entity_id, name=call.name, input=_shown(_parsed(call.arguments)))
-                )
-            said = "This tool call was cancelled."
-            self.produced.append(Message("tool", said, tool_call_id=call.id))
-            spent = 0.0 if started is None else self._clock() - started
-            events += [
-                CallResult(call_id=entity_id, result=said, error="cancelled"),
-                CallDone(id=entity_id, status="cancelled", duration_ms=int(spent * 1000)),
-            ]
-        self._waiting = []
+        if self._calls is not None:
+            calls, self._calls = self._calls, None
+            events += calls.close()
+            self.produced += calls.results()
         return events
 
     # -- the model -----------------------------------------------------------------------------------
 
     async def _ask(self) -> Finish:
         """One request: stream its text, keep the calls that it asks for."""
-        turn = Turn((*self._history, *self.produced), self._tools.schemas(), self._model)
+        turn = Turn((*self.history, *self.produced), self._tools().schemas(), self._model)
         requests: list[CallRequest] = []
         finish: Finish | None = None
+        self._carried = []
         async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
             async for event in events:
                 match event:
@@ -170,6 +205,10 @@ class ToolLoop:
                         await self._write("thinking", event.text)
                     case CallRequest():
                         requests.append(event)
+                    case Carried():
+                        self._carry(event.item)
+                    case Retrying():
+                        await self._tell_of(event)
                     case Finish():
                         finish = _clean_finish(event)
         if finish is None:
@@ -185,14 +224,31 @@ class ToolLoop:
         return finish
 
     async def _hand_over(self, requests: list[CallRequest], finish: Finish) -> None:
-        """The model waits for its tools: keep its message and number the calls."""
+        """The model waits for its tools: keep its message, number the calls, and note where we stand."""
         calls = tuple(ToolCall(clean(r.call_id), clean(r.name), clean(r.arguments)) for r in requests)
-        self.produced.append(Message("assistant", "".join(self._text), calls))
+        carried = tuple(self._carried)
+        self.produced.append(Message("assistant", "".join(self._text), calls, carried=carried))
         self._text = []
-        for call in calls:
-            self._waiting.append((self._next_id("call"), call))
-        if ended := self._end_message("complete", finish):
-            await self._sink.emit(*ended)
+        self._calls = Calls(self._workshop(), new([self._next_id("call") for _ in calls], calls))
+        ended = self._end_message("complete", finish)
+        await self._sink.emit(*ended, checkpoints=((self._run_id, self.checkpoint().stored()),))
+
+    def _carry(self, item: JSONObject) -> None:
+        try:
+            self._carried.append(cleaned(item))
+        except ValueError:
+            self._log.warning("webchat: the model's server sent an item that is nested too deep to keep")
+
+    async def _tell_of(self, event: Retrying) -> None:
+        at = self._now_ms() + int(event.seconds * 1000)
+        await self._sink.emit(
+            LogWritten(
+                id=self._next_id("log"),
+                level="warning",
+                message=clean(event.message),
+                fields={"retryAt": at},
+            )
+        )
 
     async def _write(self, role: str, text: str) -> None:
         """Stream a piece of text; a change between answer and thinking begins a new message."""
@@ -240,42 +296,33 @@ class ToolLoop:
 
     # -- the tools -----------------------------------------------------------------------------------
 
-    async def _call(self, entity_id: str, call: ToolCall) -> None:
-        """Run the first call that waits. What goes wrong in it is an answer to the model."""
-        arguments = _parsed(call.arguments)
-        # Before the wait: a cancel in it must not tell of the start again.
-        self._running_since = started = self._clock()
-        await self._sink.emit(CallStarted(id=entity_id, name=call.name, input=_shown(arguments)))
-        status, result = await self._result(call.name, arguments)
-        error = None if status == "completed" else result
-        self._waiting.pop(0)
-        self._running_since = None
-        self.produced.append(Message("tool", result, tool_call_id=call.id))
-        await self._sink.emit(
-            CallResult(call_id=entity_id, result=result, error=error),
-            CallDone(id=entity_id, status=status, duration_ms=int((self._clock() - started) * 1000)),
-        )
+    async def _make_calls(self, calls: Calls) -> None:
+        """Make the calls of the last answer, and put their results behind it."""
+        await calls.make()
+        self._calls = None
+        self.produced += calls.results()
+        for bad in calls.bad:
+            self._bad = self._bad + 1 if bad else 0
+            if self._bad == _MAX_BAD:
+                raise EngineError(
+                    f"The model called tools with arguments that don't fit {_MAX_BAD} times in a row and was "
+                    "stopped. Ask again in other words, or choose a model that is better with tools.",
+                    code="bad_tool_arguments",
+                    retryable=True,
+                )
 
-    async def _result(self, name: str, arguments: JSONObject | str) -> tuple[str, str]:
-        """Status and text of one call."""
-        tool = self._tools.get(name)
-        if tool is None:
-            known = ", ".join(t.name for t in self._tools) or "none"
-            return "failed", f"There is no tool named {name[:100]!r}. Tools: {known}."
-        if isinstance(arguments, str):
-            return "failed", "The arguments were no JSON object. Send them again as one."
-        deadline = asyncio.timeout(self._limits.tool_seconds)
-        outside = CALLING_RUN.set(self._run_id)
-        try:
-            async with deadline:
-                output = await tool.call(arguments, _Unheard())
-        except Exception as error:  # a tool is a stranger's code: all it raises goes to the model, bounded
-            if deadline.expired():  # a TimeoutError may be the tool's own
-                return "timed_out", f"The tool took longer than {self._limits.tool_seconds:g} s."
-            return "failed", clean(f"{type(error).__name__}: {error}"[:2000])
-        finally:
-            CALLING_RUN.reset(outside)
-        return "completed", bounded(output, self._limits.output).text
+    def _workshop(self) -> Workshop:
+        return Workshop(
+            run_id=self._run_id,
+            tools=self._tools,
+            sink=self._sink,
+            approvals=self._approvals,
+            run_time=self._run_time,
+            output=self._limits.output,
+            tool_seconds=self._limits.tool_seconds,
+            clock=self._clock,
+            log=self._log,
+        )
 
     # -- small parts ---------------------------------------------------------------------------------
 
@@ -297,39 +344,3 @@ class ToolLoop:
 def _clean_finish(finish: Finish) -> Finish:
     model = finish.model and clean(finish.model)
     return Finish(clean(finish.reason), finish.usage, model, finish.refused)
-
-
-def _parsed(arguments: str) -> JSONObject | str:
-    """The arguments as an object; the raw text where they are none, or lie too deep for a reader."""
-    try:
-        value = _each(
-            json.loads(arguments or "{}"), lambda leaf: clean(leaf) if isinstance(leaf, str) else leaf
-        )
-    except (ValueError, RecursionError):
-        return arguments
-    return value if isinstance(value, dict) else arguments
-
-
-def _shown(arguments: JSONObject | str) -> JSONObject | str:
-    """The arguments for a reader: integers that JavaScript can't hold exactly become text."""
-    shown: JSONObject | str = _each(
-        arguments, lambda leaf: str(leaf) if isinstance(leaf, int) and abs(leaf) > MAX_SEQ else leaf
-    )
-    return shown
-
-
-def _each(value: Any, change: Callable[[Any], Any], levels: int = MAX_DEPTH) -> Any:
-    """A JSON value with every leaf and key changed. ValueError where it is deeper than `levels`."""
-    if not isinstance(value, dict | list):
-        return change(value)
-    if levels == 0:
-        raise ValueError("too deep")
-    if isinstance(value, list):
-        return [_each(item, change, levels - 1) for item in value]
-    return {change(key): _each(item, change, levels - 1) for key, item in value.items()}
-
-
-class _Unheard:
-    def progress(self, value: float | None, text: str = "") -> None: ...
-    def stdout(self, text: str) -> None: ...
-    def status(self, status: str) -> None: ...

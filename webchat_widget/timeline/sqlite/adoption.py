@@ -36,6 +36,7 @@ _OF = {
     "entities": "conv_id = ?",
     "runs": "conv_id = ?",
     "turns": "conv_id = ?",
+    "grants": "conv_id = ?",
     "keys": _KEY_OF,
 }
 """Each table, and which of its rows belong to a conversation."""
@@ -52,14 +53,17 @@ _MERGE = {
     """,
     "entities": statements.UPSERT_ROW,
     "runs": """
-        INSERT INTO runs VALUES (?, ?, ?, ?, ?)
-        ON CONFLICT (run_id) DO UPDATE SET started = max(started, excluded.started)
+        INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)
+        ON CONFLICT (run_id) DO UPDATE SET
+            started = max(started, excluded.started),
+            checkpoint = coalesce(excluded.checkpoint, checkpoint)
     """,
     "turns": """
         INSERT INTO turns VALUES (?, ?, ?, ?, ?)
         ON CONFLICT (conv_id, run_id, phase) DO UPDATE SET seq = excluded.seq, messages = excluded.messages
         WHERE excluded.seq >= seq
     """,
+    "grants": "INSERT OR IGNORE INTO grants VALUES (?, ?, ?)",
     "keys": """
         INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (user, key) DO UPDATE SET

@@ -56,14 +56,22 @@ def write(db: sqlite3.Connection, batch: Batch) -> None:
         ],
     )
     db.executemany(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?) "
+        "INSERT INTO runs (run_id, conv_id, seq, started, request) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (run_id) DO UPDATE SET started = excluded.started",
         [(p.run_id, conv, p.seq, p.started, _encode(p.request).decode()) for p in batch.pending],
+    )
+    db.executemany(
+        "UPDATE runs SET checkpoint = ? WHERE run_id = ?",
+        [(_encode(checkpoint).decode(), run_id) for run_id, checkpoint in batch.checkpoints],
     )
     db.executemany("DELETE FROM runs WHERE run_id = ?", [(run_id,) for run_id in batch.ended])
     db.executemany(
         "INSERT OR REPLACE INTO turns VALUES (?, ?, 'final', ?, ?)",
         [(conv, run_id, batch.version, _encode(messages).decode()) for run_id, messages in batch.turns],
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO grants VALUES (?, ?, ?)",
+        [(conv, tool, batch.version // 1000) for tool in batch.grants],
     )
     if batch.key is not None:
         k = batch.key
@@ -106,22 +114,25 @@ def _load(db: sqlite3.Connection, conv_id: str) -> Loaded | None:
         (conv_id,),
     ).fetchall()
     runs = db.execute(
-        "SELECT run_id, seq, started, request FROM runs WHERE conv_id = ? ORDER BY seq", (conv_id,)
+        "SELECT run_id, seq, started, request, checkpoint FROM runs WHERE conv_id = ? ORDER BY seq",
+        (conv_id,),
     ).fetchall()
     turns = db.execute(
         "SELECT messages FROM turns WHERE conv_id = ? AND phase = 'final' ORDER BY seq", (conv_id,)
     ).fetchall()
+    grants = db.execute("SELECT tool FROM grants WHERE conv_id = ?", (conv_id,)).fetchall()
     rows: list[Row] = [
         {"id": id, "kind": kind, "createdSeq": created, "version": version, "props": _decode(props)}
         for id, kind, created, version, props in entities
     ]
     pending = [
-        PendingRun(run_id, seq, bool(started), _decode(request)) for run_id, seq, started, request in runs
+        PendingRun(run_id, seq, bool(started), _decode(request), checkpoint and _decode(checkpoint))
+        for run_id, seq, started, request, checkpoint in runs
     ]
     memory: list[Message] = []
     for (messages,) in turns:
         memory += _messages.decode(messages)
-    return Loaded(head[0], rows, pending, memory, _decode(head[1]))
+    return Loaded(head[0], rows, pending, memory, _decode(head[1]), tuple(tool for (tool,) in grants))
 
 
 def key(db: sqlite3.Connection, user: str, key: str) -> KeyRecord | None:
