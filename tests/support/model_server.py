@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from tests.support import responses_protocol
 from tests.support.gate import Gate
 from tests.support.openai_protocol import Reply, Request, chunk, completion, error_body, events, words
 
@@ -37,6 +38,7 @@ _REASONS = {
     404: "Not Found",
     429: "Too Many",
 }
+_ANSWERED = ("/chat/completions", "/responses")
 _BATCH = 64
 
 
@@ -87,7 +89,7 @@ class ModelServer:
     @property
     def completions(self) -> list[Request]:
         """The requests for an answer, without those for the list of models."""
-        return [request for request in self.requests if request.path.endswith("/chat/completions")]
+        return [request for request in self.requests if request.path.endswith(_ANSWERED)]
 
     def script(self, *replies: Reply | str) -> None:
         """Queue answers for the requests to come."""
@@ -187,7 +189,7 @@ class ModelServer:
         """Answer; returns the first byte of a next request that came early."""
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         reply: Reply | None = None
-        if request.path.endswith("/chat/completions"):
+        if request.path.endswith(_ANSWERED):
             reply = self._queue.popleft() if self._queue else self.answer(request)
         if self.api_key is not None and key != self.api_key:
             reply = Reply(status=401)
@@ -202,6 +204,12 @@ class ModelServer:
         if reply.status != 200:
             await _send(writer, reply.status, error_body(reply, request, key), headers=reply.headers)
             return b""
+        if reply.fault == "dropped":
+            writer.transport.abort()
+            raise ConnectionAbortedError
+        if reply.fault == "silent":
+            await reader.read(1)
+            raise ConnectionResetError
         if reply.fault == "html":
             page = b"<!doctype html><html><body><h1>Sign in to the proxy</h1></body></html>"
             await _send(writer, 200, page, content_type="text/html")
@@ -247,9 +255,13 @@ class ModelServer:
 
 async def _paced(reply: Reply, request: Request) -> AsyncIterator[tuple[bytes, int]]:
     """The events of *reply* as bytes for the socket, at its pace and with its fault; and how many chunks."""
-    opening, body, closing = events(reply, request)
+    if reply.raw is not None:
+        yield chunk(reply.raw) + b"0\r\n\r\n", 1
+        return
+    is_chat = request.path.endswith("/chat/completions")
+    opening, body, closing = (events if is_chat else responses_protocol.events)(reply, request)
     fault_at: int | None = None
-    if reply.fault in ("cut", "stall", "malformed", "error_event"):
+    if reply.fault in ("cut", "stall", "malformed", "error_event", "bad_utf8"):
         fault_at = len(body) // 2 if reply.after is None else reply.after
     elif reply.fault == "keepalive":
         fault_at = reply.after
@@ -285,9 +297,17 @@ async def _paced(reply: Reply, request: Request) -> AsyncIterator[tuple[bytes, i
             await asyncio.sleep(0.05)
     elif reply.fault == "malformed":
         yield chunk(b'data: {"choices": [{"delta": {"content": "half\n\n') + b"0\r\n\r\n", 0
+    elif reply.fault == "bad_utf8":
+        text = b'{"type": "response.output_text.delta", "delta": "\xff", "choices": [{"delta": "\xff"}]}'
+        yield chunk(b"data: %s\n\n" % text) + b"0\r\n\r\n", 0
     elif reply.fault == "error_event":
-        error = {"message": reply.message or "The server had an error.", "type": "server_error", "code": None}
-        yield chunk(b"data: " + json.dumps({"error": error}).encode() + b"\n\n") + b"0\r\n\r\n", 0
+        error = {
+            "message": reply.message or "The server had an error.",
+            "type": "server_error",
+            "code": reply.code,
+        }
+        event = chunk(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
+        yield (event if is_chat else responses_protocol.error_event(error)) + b"0\r\n\r\n", 0
 
 
 async def _read_request(reader: asyncio.StreamReader, early: bytes) -> Request | None:

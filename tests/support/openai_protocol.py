@@ -10,9 +10,23 @@ from typing import Any, Literal
 
 from tests.support.gate import Gate
 
-__all__ = ["Reply", "Request", "chunk", "completion", "error_body", "events", "words"]
+__all__ = [
+    "Reply",
+    "Request",
+    "chunk",
+    "completion",
+    "content",
+    "error_body",
+    "events",
+    "model",
+    "tool_calls",
+    "usage",
+    "words",
+]
 
-Fault = Literal["cut", "stall", "html", "malformed", "error_event", "keepalive"]
+Fault = Literal[
+    "cut", "stall", "html", "malformed", "error_event", "keepalive", "bad_utf8", "dropped", "silent"
+]
 
 _ERRORS: dict[int, tuple[str, str | None, str]] = {
     400: (
@@ -38,7 +52,9 @@ class Reply:
 
     ``after`` is the number of chunks that leave before a fault (default: half of them). ``keepalive`` puts a
     comment line before each chunk; with ``after`` it sends nothing but comments from there on.
-    ``finish_reason=None`` ends the stream in good order but without one, which is no success.
+    ``finish_reason=None`` ends the stream in good order but without one, which is no success. ``dropped``
+    closes the connection without a word, and ``silent`` keeps it open without one. ``raw`` is a whole stream
+    to send as it is; ``code`` is that of an error, in its body or in the stream.
     """
 
     text: str = ""
@@ -46,10 +62,13 @@ class Reply:
     delay: float = 0.0
     tool_calls: Sequence[Mapping[str, Any]] = ()
     reasoning: str = ""
+    refusal: str = ""
     finish_reason: str | None = "stop"
     usage: Mapping[str, Any] | None = None
     status: int = 200
     message: str | None = None
+    code: str | None = None
+    raw: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     fault: Fault | None = None
     after: int | None = None
@@ -68,7 +87,7 @@ class Request:
     @property
     def prompt(self) -> str:
         """The text of the last user message."""
-        for message in reversed(self.body.get("messages") or []):
+        for message in reversed(self.body.get("messages") or self.body.get("input") or []):
             if message.get("role") == "user":
                 content = message.get("content") or ""
                 if isinstance(content, str):
@@ -79,15 +98,16 @@ class Request:
 
 def events(reply: Reply, request: Request) -> tuple[bytes, list[bytes], bytes]:
     """Opening, one entry per chunk, closing: each already framed for a chunked response."""
-    frame = {"id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 0, "model": _model(request)}
+    frame = {"id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 0, "model": model(request)}
 
     def event(delta: Mapping[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
         return chunk(b"data: " + json.dumps({**frame, "choices": choices, **more}).encode() + b"\n\n")
 
     body = [event({"reasoning_content": part}) for part in words(reply.reasoning)]
-    body += [event({"content": part}) for part in _content(reply)]
-    for index, call in enumerate(_tool_calls(reply)):
+    body += [event({"content": part}) for part in content(reply)]
+    body += [event({"refusal": part}) for part in words(reply.refusal)]
+    for index, call in enumerate(tool_calls(reply)):
         first = {**call, "index": index, "function": {"name": call["function"]["name"], "arguments": ""}}
         body.append(event({"tool_calls": [first]}))
         arguments = call["function"]["arguments"]
@@ -99,27 +119,27 @@ def events(reply: Reply, request: Request) -> tuple[bytes, list[bytes], bytes]:
     if finish is not None:
         closing += event({}, finish)
     if reply.usage is not None or (request.body.get("stream_options") or {}).get("include_usage"):
-        closing += event(None, usage=_usage(reply))
+        closing += event(None, usage=usage(reply))
     closing += (chunk(b"data: [DONE]\n\n") if finish is not None else b"") + b"0\r\n\r\n"
     return event({"role": "assistant", "content": ""}), body, closing
 
 
 def completion(reply: Reply, request: Request) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(_content(reply)) or None}
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(content(reply)) or None}
     if reply.reasoning:
         message["reasoning_content"] = reply.reasoning
     if reply.tool_calls:
-        message["tool_calls"] = _tool_calls(reply)
+        message["tool_calls"] = tool_calls(reply)
     choice = {"index": 0, "message": message, "finish_reason": _finish(reply)}
-    head = {"id": "chatcmpl-test", "object": "chat.completion", "created": 0, "model": _model(request)}
-    return {**head, "choices": [choice], "usage": _usage(reply)}
+    head = {"id": "chatcmpl-test", "object": "chat.completion", "created": 0, "model": model(request)}
+    return {**head, "choices": [choice], "usage": usage(reply)}
 
 
-def _content(reply: Reply) -> Sequence[str]:
+def content(reply: Reply) -> Sequence[str]:
     return words(reply.text) if reply.chunks is None else reply.chunks
 
 
-def _tool_calls(reply: Reply) -> list[dict[str, Any]]:
+def tool_calls(reply: Reply) -> list[dict[str, Any]]:
     calls = []
     for index, call in enumerate(reply.tool_calls):
         given = call.get("arguments", {})
@@ -133,19 +153,20 @@ def _finish(reply: Reply) -> str | None:
     return "tool_calls" if reply.tool_calls and reply.finish_reason == "stop" else reply.finish_reason
 
 
-def _usage(reply: Reply) -> Mapping[str, Any]:
-    count = len(_content(reply))
+def usage(reply: Reply) -> Mapping[str, Any]:
+    count = len(content(reply))
     return reply.usage or {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}
 
 
-def _model(request: Request) -> str:
+def model(request: Request) -> str:
     return str(request.body.get("model", "test-model"))
 
 
 def error_body(reply: Reply, request: Request, key: str) -> bytes:
     kind, code, text = _ERRORS.get(reply.status, ("server_error", None, "The server had an error."))
-    message = reply.message or text.format(key=key, model=_model(request))
-    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
+    message = reply.message or text.format(key=key, model=model(request))
+    error = {"message": message, "type": kind, "param": None, "code": reply.code or code}
+    return json.dumps({"error": error}).encode()
 
 
 def chunk(data: bytes) -> bytes:

@@ -25,9 +25,9 @@ from .wire import decoder, image_url, tokens
 __all__ = ["OPTIONAL", "Answer", "request"]
 
 OPTIONAL = {
-    "carried": re.compile(r"^input.*encrypted_content|invalid_encrypted_content"),
-    "include": re.compile(r"^include\b|'include'|encrypted[_ ]content"),
-    "reasoning": re.compile(r"^reasoning\b|'reasoning|reasoning\.summary|reasoning summar"),
+    "carried": re.compile(r"^input.*encrypted_content|invalid_encrypted_content", re.I),
+    "include": re.compile(r"^include\b|'include'|encrypted[_ ]content", re.I),
+    "reasoning": re.compile(r"^reasoning\b|'reasoning|reasoning\.summary|reasoning summar", re.I),
 }
 """Parts of a request that a server may not know, and what its refusal looks like. `carried` are thoughts of
 an answer before, maybe another model's."""
