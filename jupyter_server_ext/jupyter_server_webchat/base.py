@@ -95,6 +95,8 @@ class WebChatHandler(StrictOrigin, ExtensionHandlerMixin, APIHandler):
 class BodyHandler(WebChatHandler):
     """A handler that takes a body, of which it holds no more than its limit."""
 
+    limit_setting = "webchat_max_body_bytes"
+
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         super().initialize(*args, **kwargs)
         self._body = bytearray()
@@ -102,7 +104,7 @@ class BodyHandler(WebChatHandler):
 
     def data_received(self, chunk: bytes) -> None:
         """A piece of the body. What is over the limit is read and dropped, so that an answer gets through."""
-        if len(self._body) + len(chunk) > self.settings["webchat_max_body_bytes"]:
+        if len(self._body) + len(chunk) > self._limit:
             self._too_large = True
             self._body.clear()
         elif not self._too_large:
@@ -111,9 +113,13 @@ class BodyHandler(WebChatHandler):
     def body(self) -> bytes:
         """The body. Raises TooLarge; NotJSON where it is not labelled as JSON."""
         if self._too_large:
-            limit = self.settings["webchat_max_body_bytes"]
-            raise TooLarge(f"The request is larger than {limit:,} bytes.", code="body_too_large")
+            raise TooLarge(f"The request is larger than {self._limit:,} bytes.", code="body_too_large")
         kind = self.request.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if self._body and kind != "application/json":
             raise NotJSON("Send the body with Content-Type: application/json.")
         return bytes(self._body)
+
+    @property
+    def _limit(self) -> int:
+        limit: int = self.settings[self.limit_setting]
+        return limit

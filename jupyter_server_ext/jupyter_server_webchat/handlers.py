@@ -20,6 +20,8 @@ from webchat_widget.requests import (
 )
 
 from .base import BodyHandler, StrictOrigin, WebChatHandler
+from .kernel_tools import kernel_tools
+from .registration import parse_registration
 from .websocket import SemSocketHandler
 
 __all__ = ["ROUTES"]
@@ -27,6 +29,8 @@ __all__ = ["ROUTES"]
 
 class ChatHandler(BodyHandler):
     """POST /chat, POST /chat/{profile}"""
+
+    limit_setting = "webchat_max_attachment_bytes"
 
     @web.authenticated
     @authorized(action="execute", resource="webchat:chat")
@@ -95,6 +99,20 @@ class SettingsHandler(BodyHandler):
         settings = parse_settings(self.body())
         await self.service.configure(conv_id, settings)
         self.answer(msgspec.to_builtins(settings))
+
+
+class ToolsHandler(BodyHandler):
+    """PUT /conversations/{conv_id}/tools"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:tools")
+    async def put(self, conv_id: str) -> None:
+        """What a notebook adds to its conversation: tools of its kernel, and texts that prompts may name."""
+        check_conv_id(conv_id)
+        registration = parse_registration(self.body())
+        tools = kernel_tools(self.kernel_manager, conv_id, registration)
+        self.service.equip(conv_id, tools, {context.name: context.text for context in registration.contexts})
+        self.answer({"tools": tools.names})
 
 
 class ConversationsHandler(WebChatHandler):
@@ -175,4 +193,5 @@ ROUTES: list[tuple[Any, ...]] = [
     (rf"webchat/conversations/{_ID}/stop", StopHandler),
     (rf"webchat/conversations/{_ID}/settings", SettingsHandler),
     (rf"webchat/conversations/{_ID}/handover", HandoverHandler),
+    (rf"webchat/conversations/{_ID}/tools", ToolsHandler),
 ]

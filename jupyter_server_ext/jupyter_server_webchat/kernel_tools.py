@@ -1,0 +1,265 @@
+"""Tools of a notebook's kernel, for conversations that run on this server.
+
+A call is one exchange over a control channel of its own with webchat_widget.notebook.toolbox in the kernel,
+where its words are explained. That end hears us while a cell runs, decides when a call begins, and takes back
+one that has not begun; so nothing is sent twice. This end waits, and looks every half second whether the
+process that it waits for is still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from jupyter_client.session import Session
+from jupyter_server.utils import ensure_async
+from msgspec import Struct
+
+from webchat_widget.errors import NotFound, WebChatError
+from webchat_widget.tools.loop import CALLING_RUN
+from webchat_widget.tools.output import Output
+from webchat_widget.tools.registry import BadArguments, Report, ToolCancelled, ToolRegistry
+from webchat_widget.turns import ToolSchema
+from webchat_widget.typing import JSONObject
+
+from .registration import Offered, Registration
+
+__all__ = ["MESSAGE", "KernelTool", "kernel_tools"]
+
+MESSAGE = "webchat_tool"
+_PROTOCOL = 1
+"""Both as in webchat_widget.notebook.toolbox: the hosts do not know each other."""
+
+_PULSE_SECONDS = 0.5
+_ASK_SECONDS = 3.0
+"""For so long a kernel may think about whether to ask; then a person is asked."""
+_SILENCE_SECONDS = 5.0
+"""An idle kernel that has not even taken a call by then will not."""
+_KEEP_SECONDS = 3.0
+"""Between two words that a call which waits is still wanted."""
+_AGAIN = "Run the cell that makes the chat again."
+
+
+class _Progress(Struct):
+    value: float | None
+    text: str
+
+
+class _Failure(Struct):
+    kind: str
+    message: str
+    name: str = "Exception"
+    traceback: str = ""
+
+
+class _Said(Struct):
+    """A reply of the kernel's end."""
+
+    taken: bool = False
+    asks: bool | None = None
+    stdout: str = ""
+    progress: _Progress | None = None
+    status: str | None = None
+    output: Output | None = None
+    error: _Failure | None = None
+
+
+def kernel_tools(kernels: Any, conv_id: str, registration: Registration) -> ToolRegistry:
+    """The tools that a kernel offers to a conversation. Raises NotFound where there is no such kernel."""
+    kernel = _Kernel(kernels, registration.kernel_id)
+    return ToolRegistry(KernelTool(kernel, conv_id, offered) for offered in registration.tools)
+
+
+class KernelTool:
+    """A `Tool` that is a function in a kernel."""
+
+    def __init__(self, kernel: _Kernel, conv_id: str, offered: Offered) -> None:
+        self.name = offered.name
+        self.schema = ToolSchema(offered.name, offered.description, offered.parameters)
+        self._kernel = kernel
+        self._conv_id = conv_id
+        self._approval = offered.approval
+
+    async def asks(self, arguments: JSONObject) -> bool:
+        """Whether a person must say yes; the kernel looks at the arguments first. In doubt: yes.
+
+        Raises BadArguments, and WebChatError where the kernel's process has gone.
+        """
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                with self._kernel.exchange("asks", **self._request(arguments)) as exchange:
+                    said = await exchange.hear()
+        except TimeoutError:
+            return self._approval != "never"
+        if said.error is not None and said.error.kind == "arguments":
+            raise BadArguments(said.error.message)
+        return self._approval != "never" if said.asks is None else said.asks
+
+    async def call(self, arguments: JSONObject, report: Report) -> Output:
+        """`Tool.call`; also raises WebChatError where the kernel's process has gone, or does not answer."""
+        request = {**self._request(arguments), "run_id": CALLING_RUN.get()}
+        with self._kernel.exchange("call", **request) as exchange:
+            try:
+                while True:
+                    said = await exchange.hear(lambda: report.status("waiting"))
+                    if said.status is not None:
+                        report.status(said.status)
+                    if said.stdout:
+                        report.stdout(said.stdout)
+                    if said.progress is not None:
+                        report.progress(said.progress.value, said.progress.text)
+                    if said.error is not None:
+                        raise self._kernel.leaving(self.name) or _raised(self.name, said.error)
+                    if said.output is not None:
+                        return said.output
+            except asyncio.CancelledError:
+                exchange.send("cancel")
+                raise
+
+    def _request(self, arguments: JSONObject) -> JSONObject:
+        return {"conv_id": self._conv_id, "name": self.name, "arguments": arguments}
+
+
+class _Kernel:
+    """The process in which a kernel lived when its tools were registered. Another process of the same kernel,
+    after a restart, knows nothing of them."""
+
+    def __init__(self, kernels: Any, kernel_id: str) -> None:
+        if kernel_id not in kernels:
+            raise NotFound(
+                "There is no such kernel on this server.", code="unknown_kernel", field="kernel_id"
+            )
+        self._kernels = kernels
+        self._id = kernel_id
+        self._manager = kernels.get_kernel(kernel_id)
+        self._process = self._pid()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it runs a cell."""
+        return getattr(self._manager, "execution_state", "idle") == "busy"
+
+    @contextmanager
+    def exchange(self, op: str, **request: Any) -> Iterator[_Exchange]:
+        """Send a request for a tool over a channel of its own. Raises WebChatError where nobody is there."""
+        if not self._is_the_same():
+            raise self._gone(f"before {request['name']} could run")
+        session = Session(config=self._manager.session.config, key=self._manager.session.key)
+        stream = self._manager.connect_control(identity=session.bsession)
+        try:
+            exchange = _Exchange(self, session, stream, request["name"])
+            exchange.send(op, **request)
+            yield exchange
+        finally:
+            stream.flush()
+            stream.close(linger=1000)  # a cancel may be on its way
+
+    async def check(self, meanwhile: str) -> None:
+        """Raise WebChatError where the process is not there any more."""
+        if not (self._is_the_same() and await ensure_async(self._manager.is_alive())):
+            raise self._gone(meanwhile)
+        self._manager.last_activity = datetime.now(UTC)  # what works for a chat is not culled as idle
+
+    def leaving(self, name: str) -> WebChatError | None:
+        """What ends a call that Jupyter interrupts because it shuts the kernel down, or starts it again."""
+        return self._gone(f"while {name} was running") if self._manager.shutting_down else None
+
+    def _gone(self, meanwhile: str) -> WebChatError:
+        what = "was restarted, or has died," if self._id in self._kernels else "was shut down"
+        return _unreachable(f"The kernel of this notebook {what} {meanwhile}. {_AGAIN}")
+
+    def _is_the_same(self) -> bool:
+        return self._id in self._kernels and self._pid() == self._process
+
+    def _pid(self) -> int | None:
+        return getattr(self._manager.provisioner, "pid", None)
+
+
+class _Exchange:
+    """A request and the replies to it."""
+
+    def __init__(self, kernel: _Kernel, session: Session, stream: Any, name: str) -> None:
+        self._kernel = kernel
+        self._session = session
+        self._stream = stream
+        self._name = name
+        self._call = uuid.uuid4().hex
+        self._replies: asyncio.Queue[_Said] = asyncio.Queue()
+        self._taken = self._waits = False
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._kept = self._clock()
+        stream.on_recv(self._received)
+
+    def send(self, op: str, **request: Any) -> None:
+        """Say something about the call."""
+        content = {"protocol": _PROTOCOL, "call": self._call, "op": op, **request}
+        self._session.send(self._stream, MESSAGE, content)
+
+    async def hear(self, silent: Callable[[], None] = lambda: None) -> _Said:
+        """The next reply; `silent` is called while a busy kernel says nothing. Raises WebChatError where no
+        reply will come."""
+        while True:
+            try:
+                async with asyncio.timeout(_PULSE_SECONDS):
+                    said = await self._replies.get()
+            except TimeoutError:
+                await self._look(silent)
+                continue
+            self._taken = True
+            if said.status is not None:
+                self._waits = said.status == "waiting"
+            return said
+
+    async def _look(self, silent: Callable[[], None]) -> None:
+        meanwhile = "while {} was running" if self._taken else "before {} could run"
+        await self._kernel.check(meanwhile.format(self._name))
+        now = self._clock()
+        if not self._taken and self._kernel.busy:  # with something that lets no other thread run
+            silent()
+        elif not self._taken and now - self._began > _SILENCE_SECONDS:
+            raise _unreachable(f"The kernel of this notebook does not answer to {self._name}. {_AGAIN}")
+        if self._waits and now - self._kept > _KEEP_SECONDS:
+            self._kept = now
+            self.send("keep")
+
+    def _received(self, parts: list[bytes]) -> None:
+        try:
+            message = self._session.deserialize(self._session.feed_identities(parts)[1])
+            said = msgspec.convert(message["content"], _Said)
+        except (ValueError, TypeError, KeyError):  # msgspec's ValidationError is a ValueError
+            said = _Said(error=_Failure("protocol", ""))
+        else:
+            if message["msg_type"] != MESSAGE:
+                return
+        self._replies.put_nowait(said)
+
+
+def _raised(name: str, failure: _Failure) -> Exception:
+    """What a call raises here for what it raised there."""
+    match failure.kind:
+        case "arguments":
+            return BadArguments(failure.message)
+        case "cancelled":
+            return ToolCancelled(failure.message)
+        case "raised":
+            # An exception is shown by the name of its type; the traceback is for the log.
+            error: Exception = type(failure.name, (Exception,), {})(failure.message)
+            error.add_note(failure.traceback)
+            return error
+        case "unknown":
+            return _unreachable(f"This notebook does not offer {name} any more. {_AGAIN}")
+        case "late":
+            return _unreachable(f"The kernel of this notebook was too busy to run {name}. Try again.")
+    return _unreachable(
+        f"{name} can't be called: the kernel of this notebook and the Jupyter server have different versions "
+        "of webchat-widget. Restart both."
+    )
+
+
+def _unreachable(message: str) -> WebChatError:
+    return WebChatError(message, code="kernel_unreachable")
