@@ -229,6 +229,119 @@ describe("a widget in a cell", () => {
   });
 });
 
+describe("pictures in the composer", () => {
+  const png = (name: string) => new File([new Uint8Array([137, 80, 78, 71, 13, 10, 26, 10])], name);
+  const sent = { mime: "image/png", data: "iVBORw0KGgo=" };
+  const part = (el: HTMLElement, name: string) => el.querySelector<HTMLElement>(`[data-part=${name}]`);
+  const thumbnails = (el: HTMLElement) =>
+    [...el.querySelectorAll<HTMLImageElement>("[data-part=attached] img")].map((each) => each.alt);
+  const transfer = (event: string, name: string, types: string[], files: File[]) =>
+    Object.assign(new Event(event, { bubbles: true, cancelable: true }), { [name]: { types, files } });
+  const enter = async (el: HTMLElement, text: string) => {
+    const input = el.querySelector("textarea") as HTMLTextAreaElement;
+    input.value = text;
+    input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+    await pause();
+  };
+
+  it("are pasted, dropped or chosen, taken out again, and sent", async () => {
+    const el = document.createElement("div");
+    const close = widget.render({ model: model({ conv_id: "p1" }), el });
+    await pause();
+    const paste = transfer("paste", "clipboardData", ["Files"], [png("pasted.png")]);
+    el.querySelector("textarea")?.dispatchEvent(paste);
+    expect(paste.defaultPrevented).toBe(true);
+    root(el).dispatchEvent(transfer("dragover", "dataTransfer", ["Files"], []));
+    await pause();
+    expect(root(el).dataset.drop).toBe("true");
+    const drop = transfer(
+      "drop",
+      "dataTransfer",
+      ["Files"],
+      [png("dropped.png"), new File(["%PDF"], "no.pdf")],
+    );
+    root(el).dispatchEvent(drop);
+    await pause();
+    expect([drop.defaultPrevented, root(el).dataset.drop]).toEqual([true, "false"]);
+    expect(thumbnails(el)).toEqual(["pasted.png", "dropped.png"]);
+    expect(el.querySelector(".wc-composer [role=alert]")?.textContent).toContain("no.pdf is no picture");
+    const chosen = part(el, "picture-input") as HTMLInputElement;
+    Object.defineProperty(chosen, "files", { value: [png("chosen.png")] });
+    chosen.dispatchEvent(new Event("change", { bubbles: true }));
+    await pause();
+    expect(el.querySelector(".wc-composer [role=alert]")).toBeNull();
+    const remove = el.querySelectorAll<HTMLElement>("[data-part=remove-picture]")[0];
+    expect(remove?.getAttribute("aria-label")).toBe("Remove pasted.png");
+    remove?.click();
+    await pause();
+    expect(thumbnails(el)).toEqual(["dropped.png", "chosen.png"]);
+    await enter(el, "look");
+    expect(posts[0]?.body).toMatchObject({
+      prompt: "look",
+      attachments: [
+        { ...sent, name: "dropped.png" },
+        { ...sent, name: "chosen.png" },
+      ],
+    });
+    expect(thumbnails(el)).toEqual([]);
+    expect(el.querySelectorAll("[data-part=turn] [data-part=pictures] img")).toHaveLength(2);
+    close();
+  });
+
+  it("text that comes with a picture of itself is pasted as text", async () => {
+    const el = document.createElement("div");
+    const close = widget.render({ model: model({ conv_id: "p2" }), el });
+    await pause();
+    const paste = transfer("paste", "clipboardData", ["text/plain", "Files"], [png("cells.png")]);
+    el.querySelector("textarea")?.dispatchEvent(paste);
+    await pause();
+    expect([paste.defaultPrevented, thumbnails(el)]).toEqual([false, []]);
+    close();
+  });
+
+  it("stay when the chat moves, attached or on their way", async () => {
+    const kernel = new FakeKernel();
+    const { proxy, set } = kernelModel(kernel, { conv_id: "p3", _where: "kernel", _channel: "p" });
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    await pause();
+    const paste = (name: string) =>
+      el.querySelector("textarea")?.dispatchEvent(transfer("paste", "clipboardData", ["Files"], [png(name)]));
+    kernel.deaf = true;
+    paste("on its way.png");
+    await pause();
+    await enter(el, "look");
+    paste("attached.png");
+    await pause();
+    set("_where", "server");
+    await pause(60);
+    expect(posts[0]?.body).toMatchObject({
+      prompt: "look",
+      attachments: [{ ...sent, name: "on its way.png" }],
+    });
+    expect(thumbnails(el)).toEqual(["attached.png"]);
+    close();
+  });
+
+  it("come back into the composer with a prompt that could not be sent", async () => {
+    const kernel = new FakeKernel();
+    const { proxy } = kernelModel(kernel, { conv_id: "p4", _where: "kernel", _channel: "q" });
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    await pause();
+    kernel.host.failChat = [failure("http", "The queue is full.")];
+    const paste = transfer("paste", "clipboardData", ["Files"], [png("a.png")]);
+    el.querySelector("textarea")?.dispatchEvent(paste);
+    await pause();
+    await enter(el, "look");
+    el.querySelector<HTMLElement>(".wc-user .wc-link")?.click();
+    await pause();
+    expect(el.querySelector("textarea")?.value).toBe("look");
+    expect(thumbnails(el)).toEqual(["a.png"]);
+    close();
+  });
+});
+
 describe("a widget whose chat runs in the kernel", () => {
   const shown = (el: HTMLElement) =>
     [...el.querySelectorAll("[data-part=turn] [data-part=content]")].map((each) => each.textContent);

@@ -2,6 +2,7 @@ import type { ComponentChildren } from "preact";
 import type { Entity } from "../timeline/entities";
 import { useSignalValue, useView } from "../view/hooks";
 import { Icon, type IconName } from "../view/icons";
+import { readPictures } from "../view/pictures";
 
 export function str(value: unknown): string {
   return typeof value === "string" ? value : "";
@@ -46,13 +47,16 @@ export function EndNote({ entity, children }: { entity: Entity; children: Compon
 export function RetryRun({ entity }: { entity: Entity }) {
   const { session, send } = useView();
   const runId = entity.id.split(":")[0] ?? "";
-  const prompt = () => {
-    const { store } = session;
-    return str(store.get(runId)?.props.prompt) || str(store.get(`${runId}:user`)?.props.content);
-  };
+  const asked = () => session.store.get(`${runId}:user`)?.props;
+  const prompt = () => str(session.store.get(runId)?.props.prompt) || str(asked()?.content);
   if (prompt() === "") return null;
   return (
-    <button type="button" class="wc-button" data-part="retry-button" onClick={() => send(prompt())}>
+    <button
+      type="button"
+      class="wc-button"
+      data-part="retry-button"
+      onClick={() => send(prompt(), readPictures(asked()?.images))}
+    >
       <Icon name="retry" /> Retry
     </button>
   );

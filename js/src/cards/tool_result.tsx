@@ -1,21 +1,86 @@
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { Entity } from "../timeline/entities";
-import { str } from "./parts";
+import { Markdown } from "../view/Markdown";
+import { Picture } from "../view/Picture";
+import { dataUrl, PICTURE_TYPES } from "../view/pictures";
+import { HtmlTable } from "./HtmlTable";
+import { pretty, str } from "./parts";
+import { type TableData, tablesIn } from "./tables";
 
-const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 const LINES = 12;
 const CHARS = 1200;
 
-/** What a tool gave back, close under its call. Long text is folded. */
+/** What is drawn of a result: the richest of its forms that is safe. */
+type Form =
+  | { kind: "picture"; src: string }
+  | { kind: "tables"; tables: TableData[] }
+  | { kind: "markdown"; text: string }
+  | { kind: "text"; text: string };
+
+/** What a tool gave back, close under its call. What the model was told is never further than a click. */
 export function ToolResultCard({ entity }: { entity: Entity }) {
-  const [all, setAll] = useState(false);
+  const { mime, error } = entity.props;
   const text = str(entity.props.result);
-  const short = fold(text);
-  const failed = str(entity.props.error) !== "";
-  const image = picture(entity.props.mime);
+  const rich = useMemo(() => richest(mime), [mime]);
+  const [undrawable, setUndrawable] = useState<Form | null>(null);
+  const [asText, setAsText] = useState(false);
+  const form = rich !== null && rich !== undrawable ? rich : null;
+  const plain = form === null || (asText && text !== "");
   return (
-    <div class={failed ? "wc-result wc-result-failed" : "wc-result"}>
-      {image && <img class="wc-image" src={image} alt={text.slice(0, 200) || "Result of the tool"} />}
+    <div class={str(error) === "" ? "wc-result" : "wc-result wc-result-failed"}>
+      {plain ? (
+        <Text text={text} />
+      ) : (
+        <Rich form={form} alt={text} onUndrawable={() => setUndrawable(form)} />
+      )}
+      {form !== null && text !== "" && !(form.kind === "text" && form.text === text) && (
+        <button
+          type="button"
+          class="wc-link wc-as-text"
+          data-part="as-text"
+          aria-pressed={asText}
+          onClick={() => setAsText(!asText)}
+        >
+          {asText ? "As it looks" : "As text"}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Rich({ form, alt, onUndrawable }: { form: Form; alt: string; onUndrawable: () => void }) {
+  switch (form.kind) {
+    case "picture":
+      return (
+        <div data-part="content">
+          <Picture src={form.src} alt={alt.slice(0, 200) || "Result of the tool"} onError={onUndrawable} />
+        </div>
+      );
+    case "tables":
+      return (
+        <div data-part="content">
+          {form.tables.map((table, at) => (
+            <HtmlTable key={at} table={table} />
+          ))}
+        </div>
+      );
+    case "markdown":
+      return (
+        <div class="wc-document" data-part="content">
+          <Markdown text={form.text} />
+        </div>
+      );
+    case "text":
+      return <Text text={form.text} />;
+  }
+}
+
+/** Long text is folded. */
+function Text({ text }: { text: string }) {
+  const [all, setAll] = useState(false);
+  const short = fold(text);
+  return (
+    <>
       <pre class="wc-box" data-part="content">
         {all ? text : short}
       </pre>
@@ -24,7 +89,7 @@ export function ToolResultCard({ entity }: { entity: Entity }) {
           {all ? "Show less" : `Show all (${text.length.toLocaleString()} characters)`}
         </button>
       )}
-    </div>
+    </>
   );
 }
 
@@ -38,14 +103,25 @@ function fold(text: string): string {
   return cut >= text.length ? text : `${text.slice(0, cut)}…`;
 }
 
-/** An image of the bundle, from its own bytes: nothing is fetched. */
-function picture(mime: unknown): string | null {
+/** HTML is never drawn: a table in it is read and made anew, the rest of it is left out. */
+function richest(mime: unknown): Form | null {
   if (typeof mime !== "object" || mime === null) return null;
-  for (const type of IMAGES) {
-    const data = (mime as Record<string, unknown>)[type];
-    if (typeof data !== "string") continue;
-    const bytes = data.replace(/\s/g, "");
-    if (/^[A-Za-z0-9+/]+={0,2}$/.test(bytes)) return `data:${type};base64,${bytes}`;
+  const bundle = mime as Record<string, unknown>;
+  for (const type of PICTURE_TYPES) {
+    const src = dataUrl(type, bundle[type]);
+    if (src) return { kind: "picture", src };
   }
-  return null;
+  const svg = str(bundle["image/svg+xml"]);
+  // as an image it runs nothing and fetches nothing
+  if (svg !== "")
+    return {
+      kind: "picture",
+      src: `data:image/svg+xml,${encodeURIComponent(svg.replace(/\p{Surrogate}/gu, ""))}`,
+    };
+  const tables = tablesIn(str(bundle["text/html"]));
+  if (tables.length > 0) return { kind: "tables", tables };
+  const markdown = str(bundle["text/markdown"]);
+  if (markdown !== "") return { kind: "markdown", text: markdown };
+  const json = bundle["application/json"];
+  return json === undefined || json === null ? null : { kind: "text", text: pretty(json) };
 }

@@ -1,15 +1,26 @@
+import { useMemo } from "preact/hooks";
 import type { Entity } from "../timeline/entities";
 import { useView } from "../view/hooks";
 import { Icon } from "../view/icons";
+import { Picture } from "../view/Picture";
+import { addressOf, readPictures } from "../view/pictures";
 import { str } from "./parts";
 
 /** What a person wrote: as it was typed, no Markdown. Also while it is on its way, in the queue, or failed. */
 export function UserCard({ entity }: { entity: Entity }) {
   const { session, edit } = useView();
-  const { content, status, error, queuePosition, runId } = entity.props;
+  const { content, images, status, error, queuePosition, runId } = entity.props;
+  const pictures = useMemo(() => readPictures(images), [images]);
   const local = entity.props.local === true;
   return (
     <div class="wc-user">
+      {pictures.length > 0 && (
+        <div class="wc-pictures" data-part="pictures">
+          {pictures.map((picture, at) => (
+            <Picture key={at} class="wc-thumbnail" src={addressOf(picture)} alt={picture.name || "Picture"} />
+          ))}
+        </div>
+      )}
       <div class="wc-bubble" data-part="bubble">
         <div data-part="content">{str(content)}</div>
       </div>
@@ -41,7 +52,7 @@ export function UserCard({ entity }: { entity: Entity }) {
               type="button"
               class="wc-link"
               onClick={() => {
-                edit(str(content));
+                edit(str(content), pictures);
                 session.outbox.discard(entity.id);
               }}
             >

@@ -1,5 +1,5 @@
 // @vitest-environment node
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Api } from "./api";
 import type { ApiError } from "./replies";
 
@@ -128,6 +128,51 @@ describe("chat", () => {
     const withCookie = server(() => json({}), { token: "t" });
     await withCookie.api.chat(request);
     expect(withCookie.calls[0]?.init.headers.get("Authorization")).toBeNull();
+  });
+});
+
+describe("pictures", () => {
+  const request = { convId: "c", profile: "default", prompt: "hi", key: "k" };
+
+  it("go along as attachments, and where there are none nothing is said of them", async () => {
+    const pictures = [{ name: "a.png", mime: "image/png", data: "iVBO" }];
+    const { api, calls } = server(() => json({ status: "started", run_id: "r" }));
+    await api.chat({ ...request, pictures });
+    await api.chat({ ...request, pictures: [] });
+    const bodies = calls.map(({ init }) => JSON.parse(String(init.body)));
+    expect(bodies[0].attachments).toEqual(pictures);
+    expect(bodies[1]).not.toHaveProperty("attachments");
+  });
+
+  it("are given the time that they need", async () => {
+    const timeout = vi.spyOn(AbortSignal, "timeout");
+    const { api } = server(() => json({ status: "started", run_id: "r" }));
+    await api.chat(request);
+    await api.chat({ ...request, pictures: [{ name: "", mime: "", data: "x".repeat(10_000_000) }] });
+    expect(timeout.mock.calls).toEqual([[16_000], [116_000]]);
+  });
+});
+
+describe("an answer to a call that asks", () => {
+  it("goes to the call by its id, with the digest of what was seen", async () => {
+    const { api, calls } = server(() => json({ status: "denied", call_id: "r:call:1" }));
+    const answer = { convId: "c", callId: "r:call:1", digest: "d" };
+    await api.approve({ ...answer, decision: "deny", reason: "no" });
+    await api.approve({ ...answer, decision: "once" });
+    expect(calls[0]?.url).toBe("/user/me/webchat/conversations/c/approvals/r%3Acall%3A1");
+    expect(calls[0]?.init.method).toBe("POST");
+    expect(calls[0]?.init.headers.get("X-XSRFToken")).toBe("2|abc");
+    const bodies = calls.map(({ init }) => JSON.parse(String(init.body)));
+    expect(bodies).toEqual([
+      { decision: "deny", digest: "d", reason: "no" },
+      { decision: "once", digest: "d" },
+    ]);
+  });
+
+  it("that is stale is refused in the server's words", async () => {
+    const { api } = server(() => json({ message: "Too late.", code: "stale_approval" }, 409));
+    const answer = api.approve({ convId: "c", callId: "x", decision: "once", digest: "d" });
+    expect(await rejected(answer)).toEqual({ kind: "http", message: "Too late.", code: "stale_approval" });
   });
 });
 

@@ -1,11 +1,14 @@
 import {
   ApiError,
+  type Approval,
   type ChatReply,
   type ChatRequest,
   check,
   code,
+  decisionBody,
   type Health,
   parameters,
+  promptBody,
   type Reply,
   readChat,
   readHealth,
@@ -29,6 +32,8 @@ const LOGIN =
   "Jupyter does not let this page in: you are no longer logged in, or may not use the chat. Log in again (reload the page), then retry.";
 const NETWORK =
   "Jupyter cannot be reached. The server may have stopped, or the network is down. Your conversation is safe there.";
+/** So many characters of a body are given another second to arrive. */
+const CHARS_A_SECOND = 100_000;
 const MISSING =
   "The webchat server extension is not running in this Jupyter server. Run “jupyter server extension list” to see whether jupyter_server_webchat is enabled, restart Jupyter, then retry.";
 
@@ -58,14 +63,19 @@ export class Api {
   async chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatReply> {
     const { profile } = request;
     const path = profile === "" || profile === "default" ? "chat" : `chat/${encodeURIComponent(profile)}`;
-    const body = { prompt: request.prompt, conv_id: request.convId, idempotency_key: request.key };
-    return readChat(await this.#post(path, body, signal));
+    return readChat(await this.#post(path, promptBody(request), signal));
   }
 
   /** Without a run: the one that is running. With one that is queued: takes it out of the queue. */
   async stop(convId: string, runId?: string, signal?: AbortSignal): Promise<void> {
     const path = `conversations/${encodeURIComponent(convId)}/stop`;
     check(await this.#post(path, runId === undefined ? {} : { run_id: runId }, signal));
+  }
+
+  async approve(approval: Approval, signal?: AbortSignal): Promise<void> {
+    const { convId, callId } = approval;
+    const path = `conversations/${encodeURIComponent(convId)}/approvals/${encodeURIComponent(callId)}`;
+    check(await this.#post(path, decisionBody(approval), signal));
   }
 
   #post(path: string, body: unknown, signal?: AbortSignal): Promise<Reply> {
@@ -94,7 +104,8 @@ export class Api {
     headers.set("Accept", "application/json");
     // a token counts as another user on each request, so the cookie goes first
     if (token && this.#xsrf() === null) headers.set("Authorization", `token ${token}`);
-    const timeout = AbortSignal.timeout(timeoutMs);
+    const length = typeof init.body === "string" ? init.body.length : 0;
+    const timeout = AbortSignal.timeout(timeoutMs + Math.ceil(length / CHARS_A_SECOND) * 1000);
     let response: Response;
     try {
       response = await (this.#options.fetch ?? fetch)(this.#root + path, {

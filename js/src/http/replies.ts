@@ -38,6 +38,25 @@ export interface ChatRequest {
   readonly profile: string;
   readonly prompt: string;
   readonly key: string;
+  readonly pictures?: readonly Picture[];
+}
+
+/** A picture that goes with a prompt: base64, as it travels and as its row keeps it. */
+export interface Picture {
+  readonly name: string;
+  readonly mime: string;
+  readonly data: string;
+}
+
+export type Decision = "once" | "always" | "deny";
+
+/** What a person says to a call. `digest` names what was seen: a yes is for that, and for nothing else. */
+export interface Approval {
+  readonly convId: string;
+  readonly callId: string;
+  readonly decision: Decision;
+  readonly digest: string;
+  readonly reason?: string;
 }
 
 export interface ChatReply {
@@ -136,6 +155,20 @@ export function parameters({ convId, since, before, limit }: TimelineQuery): Rec
     ...(before === undefined ? {} : { before }),
     ...(limit === undefined ? {} : { limit }),
   };
+}
+
+/** A prompt as hosts take it, but for what the way there says already. */
+export function promptBody({ prompt, convId, key, pictures = [] }: ChatRequest): Record<string, unknown> {
+  return {
+    prompt,
+    conv_id: convId,
+    idempotency_key: key,
+    ...(pictures.length === 0 ? {} : { attachments: pictures }),
+  };
+}
+
+export function decisionBody({ decision, digest, reason = "" }: Approval): Record<string, unknown> {
+  return { decision, digest, ...(reason === "" ? {} : { reason }) };
 }
 
 export function record(value: unknown): Record<string, unknown> | undefined {

@@ -230,6 +230,65 @@ describe("prompts of a conversation that moves", () => {
   });
 });
 
+describe("pictures", () => {
+  const pictures = [{ name: "a.png", mime: "image/png", data: "iVBO" }];
+
+  it("show with their prompt at once, and are sent again with it", async () => {
+    host.failChat = [failure("network")];
+    session.send("look", "default", pictures);
+    expect(local()[0]?.props.images).toEqual(pictures);
+    await settle();
+    session.outbox.retry(host.chats[0]?.key ?? "");
+    expect(host.chats.map((chat) => chat.pictures)).toEqual([pictures, pictures]);
+  });
+
+  it("move with a prompt that is on its way", async () => {
+    host.chat = () => new Promise(() => {});
+    session.send("look", "default", pictures);
+    const next = new FakeHost();
+    const heir = new Session(next, "c", "default");
+    heir.start();
+    heir.inherit(session);
+    expect(heir.store.snapshot()[0]?.props.images).toEqual(pictures);
+    await settle();
+    expect(next.chats).toMatchObject([{ prompt: "look", pictures }]);
+    heir.close();
+  });
+});
+
+describe("an answer to a call that asks", () => {
+  const approval = { digest: "d", expiresAt: 0, state: "pending" };
+  const answer = { callId: "t", decision: "once", digest: "d" } as const;
+  beforeEach(async () => {
+    host.emit("tool.start", "t", { name: "f" });
+    host.emit("tool.delta", "t", { patch: { status: "asking", approval } });
+    await settle();
+  });
+
+  it("arrives", async () => {
+    expect(await session.approve(answer)).toBeNull();
+    expect(host.approvals).toEqual([{ ...answer, convId: "c" }]);
+  });
+
+  it("that the host refuses makes the page look for what it has missed", async () => {
+    host.emit("tool.done", "t", { status: "cancelled" }, "lose");
+    const asked = host.requests.length;
+    host.failApprove = [failure("http", "It was decided already.")];
+    expect(await session.approve(answer)).toBe("It was decided already.");
+    await settle();
+    expect(host.requests).toHaveLength(asked + 1);
+    expect(session.store.get("t")?.props.status).toBe("cancelled");
+    expect(session.status.value.phase).toBe("live");
+  });
+
+  it("that did not reach the host says so, and nothing more", async () => {
+    const asked = host.requests.length;
+    host.failApprove = [failure("network", "Jupyter cannot be reached.")];
+    expect(await session.approve(answer)).toBe("Jupyter cannot be reached.");
+    expect(host.requests).toHaveLength(asked);
+  });
+});
+
 describe("a session", () => {
   it("says when Stop did not work", async () => {
     host.stop = () => Promise.reject(failure("network", "Jupyter cannot be reached."));

@@ -1,3 +1,4 @@
+import type { Picture } from "../http/replies";
 import { newKey } from "../ids";
 import type { Entity } from "../timeline/entities";
 import type { TimelineStore } from "../timeline/store";
@@ -13,6 +14,7 @@ export interface Unsettled {
   readonly key: string;
   readonly prompt: string;
   readonly profile: string;
+  readonly pictures: readonly Picture[];
   /** Why it was not sent, where a person is to decide what becomes of it. */
   readonly error: unknown;
 }
@@ -20,6 +22,7 @@ export interface Unsettled {
 interface Waiting {
   readonly prompt: string;
   readonly profile: string;
+  readonly pictures: readonly Picture[];
   runId: string | null;
   /** Left to us by a former session: its host may have taken it, and brought it to ours. */
   inherited: boolean;
@@ -45,19 +48,19 @@ export class Outbox {
     this.#convId = convId;
   }
 
-  send(prompt: string, profile: string): void {
+  send(prompt: string, profile: string, pictures: readonly Picture[] = []): void {
     const key = newKey();
-    this.#add({ key, prompt, profile, error: undefined }, false);
+    this.#add({ key, prompt, profile, pictures, error: undefined }, false);
     void this.#post(key);
   }
 
   /** What another session of the conversation may have to care for: all that has not arrived. */
   unsettled(): Unsettled[] {
-    return [...this.#waiting].flatMap(([key, { prompt, profile, moved }]) => {
+    return [...this.#waiting].flatMap(([key, { prompt, profile, pictures, moved }]) => {
       const row = this.#store.get(key);
       if (!row) return [];
       const failed = row.props.status === "failed" && !moved;
-      return [{ key, prompt, profile, error: failed ? row.props.error : undefined }];
+      return [{ key, prompt, profile, pictures, error: failed ? row.props.error : undefined }];
     });
   }
 
@@ -131,11 +134,12 @@ export class Outbox {
   async #post(key: string): Promise<void> {
     const waiting = this.#waiting.get(key);
     if (!waiting) return;
-    const { prompt, profile } = waiting;
+    const { prompt, profile, pictures } = waiting;
     waiting.moved = false;
     const { signal } = this.#closing;
     try {
-      const reply = await this.#transport.chat({ convId: this.#convId, profile, prompt, key }, signal);
+      const request = { convId: this.#convId, profile, prompt, key, pictures };
+      const reply = await this.#transport.chat(request, signal);
       if (signal.aborted) return;
       waiting.runId = reply.runId;
       if (reply.status === "queued" && this.#waiting.has(key)) {
@@ -150,13 +154,13 @@ export class Outbox {
     }
   }
 
-  #add({ key, prompt, profile, error }: Unsettled, inherited: boolean): void {
-    this.#waiting.set(key, { prompt, profile, runId: null, inherited, moved: false });
+  #add({ key, prompt, profile, pictures, error }: Unsettled, inherited: boolean): void {
+    this.#waiting.set(key, { prompt, profile, pictures, runId: null, inherited, moved: false });
     const status = error === undefined ? "pending" : "failed";
     this.#store.addEntity({
       id: key,
       kind: "message",
-      props: { role: "user", content: prompt, status, error, local: true },
+      props: { role: "user", content: prompt, images: pictures, status, error, local: true },
     });
   }
 

@@ -1,5 +1,5 @@
 import { type ReadonlySignal, signal } from "@preact/signals-core";
-import type { Health } from "../http/replies";
+import type { Approval, Health, Picture } from "../http/replies";
 import { standardRegistry } from "../sem/handlers";
 import type { Entity } from "../timeline/entities";
 import { TimelineStore } from "../timeline/store";
@@ -18,6 +18,8 @@ import { isLocal, Outbox } from "./outbox";
 export class Session {
   readonly convId: string;
   readonly transportName: "server" | "kernel";
+  /** Pictures that go with one prompt may have so many bytes together. */
+  readonly pictureBytes: number;
   readonly store: TimelineStore;
   readonly outbox: Outbox;
   readonly #transport: Transport;
@@ -31,6 +33,7 @@ export class Session {
   constructor(transport: Transport, convId: string, profile: string) {
     this.convId = convId;
     this.transportName = transport.name;
+    this.pictureBytes = transport.pictureBytes;
     this.#transport = transport;
     this.store = new TimelineStore(nextFrame);
     this.outbox = new Outbox(transport, this.store, convId);
@@ -117,9 +120,24 @@ export class Session {
     this.#manager.retryNow();
   }
 
-  send(prompt: string, profile: string): void {
+  send(prompt: string, profile: string, pictures: readonly Picture[] = []): void {
     this.#notice.value = null;
-    this.outbox.send(prompt, profile);
+    this.outbox.send(prompt, profile, pictures);
+  }
+
+  /**
+   * Says yes or no to a call that asks; its row tells what became of it. Returns why that did not work, else null.
+   * A host that says no knows more than this page, which then asks for what it has missed.
+   */
+  async approve(answer: Omit<Approval, "convId">): Promise<string | null> {
+    try {
+      await this.#transport.approve({ ...answer, convId: this.convId }, this.#open.signal);
+      return null;
+    } catch (error) {
+      const { kind, message } = asFailure(error);
+      if (kind === "http") this.#manager.refresh();
+      return message;
+    }
   }
 
   /** Stops the run that is going on, or takes a queued one out of the queue. */

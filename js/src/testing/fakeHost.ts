@@ -1,10 +1,13 @@
-import type {
-  ChatReply,
-  ChatRequest,
-  FailureKind,
-  Health,
-  TimelinePage,
-  TimelineQuery,
+import {
+  ApiError,
+  type Approval,
+  type ChatReply,
+  type ChatRequest,
+  type FailureKind,
+  type Health,
+  record,
+  type TimelinePage,
+  type TimelineQuery,
 } from "../http/replies";
 import { standardRegistry } from "../sem/handlers";
 import { TimelineStore } from "../timeline/store";
@@ -18,12 +21,14 @@ interface Socket {
 /** A host in memory, for tests: the same fold, real numbering, and as many faults as a test asks for. */
 export class FakeHost implements Transport {
   readonly name = "server";
+  readonly pictureBytes = 15_000_000;
   readonly store = new TimelineStore(() => {});
   readonly registry = standardRegistry();
   readonly sockets: Socket[] = [];
   readonly requests: TimelineQuery[] = [];
   readonly chats: ChatRequest[] = [];
   readonly stops: (string | undefined)[] = [];
+  readonly approvals: Approval[] = [];
   epoch = "one";
   seq = 0;
   opened = 0;
@@ -32,6 +37,7 @@ export class FakeHost implements Transport {
   failProbe: Error[] = [];
   failTimeline: Error[] = [];
   failChat: Error[] = [];
+  failApprove: Error[] = [];
   /** The next streams are refused. */
   refuse = 0;
   /** Waits before a snapshot is answered; it is taken when asked for. */
@@ -85,6 +91,24 @@ export class FakeHost implements Transport {
 
   async stop(_convId: string, runId?: string): Promise<void> {
     this.stops.push(runId);
+  }
+
+  async approve(approval: Approval): Promise<void> {
+    this.approvals.push(approval);
+    const error = this.failApprove.shift();
+    if (error) throw error;
+    const { callId, decision, digest, reason } = approval;
+    const asked = record(this.store.get(callId)?.props.approval);
+    if (!asked) throw new ApiError("http", "There is no such call.", 404, "unknown_call");
+    if (asked.state !== "pending" || asked.digest !== digest) {
+      const message = "This call was decided already, or is another by now.";
+      throw new ApiError("http", message, 409, "stale_approval");
+    }
+    const denied = decision === "deny";
+    const state = denied ? "denied" : decision;
+    const patch = { approval: { ...asked, state, reason }, status: denied ? "denied" : "running" };
+    this.emit("tool.delta", callId, { patch });
+    if (denied) this.emit("tool.done", callId, { status: "denied" });
   }
 
   loadMath(): Promise<MathModule> {

@@ -1,4 +1,4 @@
-import { ApiError, record } from "../http/replies";
+import { ApiError, type Decision, type Picture, record } from "../http/replies";
 import type { Wire } from "../transport/line";
 import type { Channel, CloseReason } from "../transport/transport";
 import { FakeHost } from "./fakeHost";
@@ -154,14 +154,21 @@ export class FakeKernel implements Wire {
       }
       case "chat": {
         const { prompt, profile, idempotency_key: key } = body;
+        const pictures = (body.attachments ?? []) as Picture[];
         const request = { convId, prompt: String(prompt), profile: String(profile), key: String(key) };
-        const { status, runId, queuePosition } = await this.host.chat(request);
+        const { status, runId, queuePosition } = await this.host.chat({ ...request, pictures });
         const code = status === "queued" ? 202 : 200;
         return [code, { status, run_id: runId, conv_id: convId, queue_position: queuePosition }];
       }
       case "stop":
         await this.host.stop(convId, typeof body.run_id === "string" ? body.run_id : undefined);
         return [200, {}];
+      case "approve": {
+        const { call_id: callId, decision, digest, reason } = body;
+        const answer = { callId: String(callId), decision: decision as Decision, digest: String(digest) };
+        await this.host.approve({ ...answer, convId, ...(reason ? { reason: String(reason) } : {}) });
+        return [200, { status: decision === "deny" ? "denied" : decision, call_id: callId }];
+      }
       case "math":
         return [200, "export const typeset = () => {};"];
       default:

@@ -634,3 +634,49 @@ it("leaves nothing behind when nobody watches any more", async () => {
   expect(chat.now).toMatchObject({ message: expect.any(String) });
   expect(kernel.listeners).toBe(0);
 });
+
+describe("answers and pictures over a comm", () => {
+  const pending = { digest: "d", expiresAt: 0, state: "pending" };
+  const approval = { convId: "c", callId: "t", decision: "deny", digest: "d", reason: "no" } as const;
+
+  it("carries an answer to a call that asks, and the host's no", async () => {
+    kernel.host.emit("tool.start", "t", { name: "f" });
+    kernel.host.emit("tool.delta", "t", { patch: { status: "asking", approval: pending } });
+    const first = outcome(transport.approve(approval));
+    await settle();
+    expect(first.now).toBeUndefined();
+    expect(kernel.asked.at(-1)).toMatchObject({
+      op: "approve",
+      body: { conv_id: "c", call_id: "t", decision: "deny", digest: "d", reason: "no" },
+    });
+    expect(kernel.host.approvals).toEqual([approval]);
+    const again = outcome(transport.approve({ ...approval, digest: "other" }));
+    await settle();
+    expect(again.now).toMatchObject({ kind: "http", message: expect.stringContaining("decided already") });
+  });
+
+  it("waits with it for a kernel that runs a cell, for as long as it takes", async () => {
+    kernel.host.emit("tool.start", "t", { name: "f" });
+    kernel.host.emit("tool.delta", "t", { patch: { approval: pending } });
+    kernel.deaf = true;
+    const answer = outcome(transport.approve(approval));
+    await settle(3_600_000);
+    expect(answer.now).toBe("waiting");
+    expect(noticed.at(-1)).toContain("kernel");
+    kernel.deaf = false;
+    await settle();
+    expect(answer.now).toBeUndefined();
+  });
+
+  it("carries pictures, and refuses more of them than a message may hold", async () => {
+    const pictures = [{ name: "a", mime: "image/png", data: "iVBO" }];
+    await Promise.all([transport.chat({ ...request, pictures }), settle()]);
+    expect(kernel.host.chats[0]?.pictures).toEqual(pictures);
+    const large = { ...request, pictures: [{ name: "b", mime: "image/png", data: "x".repeat(9_400_000) }] };
+    const sent = kernel.asked.length;
+    const refused = outcome(transport.chat(large));
+    await settle();
+    expect(refused.now).toMatchObject({ kind: "http", message: expect.stringContaining("7 MB") });
+    expect(kernel.asked).toHaveLength(sent);
+  });
+});

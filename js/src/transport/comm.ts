@@ -1,4 +1,15 @@
-import { check, parameters, readChat, readHealth, readTimeline, record, unreadable } from "../http/replies";
+import {
+  ApiError,
+  check,
+  decisionBody,
+  parameters,
+  promptBody,
+  readChat,
+  readHealth,
+  readTimeline,
+  record,
+  unreadable,
+} from "../http/replies";
 import { newKey } from "../ids";
 import { Line, type Wire } from "./line";
 import {
@@ -21,6 +32,10 @@ const MATH_MS = 20_000;
 const PING_MS = 30_000;
 /** So long after the last frame the page asks whether it was the last one. */
 const TAIL_MS = 3_000;
+/** Jupyter's server ends the connection of a page that sends a message of more than 10 MiB, base64 and all. */
+const PICTURE_BYTES = 7_000_000;
+const TOO_LARGE =
+  "The pictures are too large for a chat that runs in the kernel (7 MB together). Take some away, or send smaller ones.";
 
 /** A kernel as the host: the same questions and the same frames, over a widget's comm. */
 export function commTransport(
@@ -31,6 +46,7 @@ export function commTransport(
   let early = true;
   return {
     name: "kernel",
+    pictureBytes: PICTURE_BYTES,
     watch: (events) => line.watch(events),
     async probe(signal) {
       const againMs = early ? SUBSHELL_MS : undefined;
@@ -52,13 +68,20 @@ export function commTransport(
       const body = parameters(query);
       return readTimeline(await line.ask({ op: "timeline", body, timeoutMs: LOST_MS, signal }));
     },
-    async chat({ prompt, convId, profile, key }, signal) {
-      const body = { prompt, conv_id: convId, profile, idempotency_key: key };
+    async chat(request, signal) {
+      const { profile, pictures = [] } = request;
+      const chars = pictures.reduce((sum, { data }) => sum + data.length, 0);
+      if (chars * 0.75 > PICTURE_BYTES) throw new ApiError("http", TOO_LARGE); // it was typed for a server
+      const body = { ...promptBody(request), profile };
       return readChat(await line.ask({ op: "chat", body, signal }));
     },
     async stop(convId, runId, signal) {
       const body = { conv_id: convId, ...(runId === undefined ? {} : { run_id: runId }) };
       check(await line.ask({ op: "stop", body, signal }));
+    },
+    async approve(approval, signal) {
+      const body = { conv_id: approval.convId, call_id: approval.callId, ...decisionBody(approval) };
+      check(await line.ask({ op: "approve", body, signal }));
     },
     open: (convId, profile, events) => openStream(line, convId, profile, events),
     async loadMath() {

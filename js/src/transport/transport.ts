@@ -1,4 +1,5 @@
 import type {
+  Approval,
   ChatReply,
   ChatRequest,
   FailureKind,
@@ -13,6 +14,8 @@ import type {
  */
 export interface Transport {
   readonly name: "server" | "kernel";
+  /** Pictures that go with one prompt may have so many bytes together. */
+  readonly pictureBytes: number;
   /** Begins to listen, and says what it notices by itself; returns how to end that. */
   watch(events: TransportEvents): () => void;
   /** Is the host there, and who is it? Throws a `Failure` that says what is wrong. */
@@ -22,6 +25,8 @@ export interface Transport {
   timeline(query: TimelineQuery, signal?: AbortSignal): Promise<TimelinePage>;
   chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatReply>;
   stop(convId: string, runId?: string, signal?: AbortSignal): Promise<void>;
+  /** Says yes or no to a call that asks. */
+  approve(approval: Approval, signal?: AbortSignal): Promise<void>;
   /** Loads the typesetter of formulas, which is too large to travel with every widget. */
   loadMath(): Promise<MathModule>;
 }

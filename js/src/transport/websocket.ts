@@ -23,11 +23,13 @@ export function serverTransport(options: ServerOptions): Transport {
   const api = new Api(options);
   return {
     name: "server",
+    pictureBytes: 15_000_000,
     watch: () => () => {},
     probe: (signal) => api.health(signal),
     timeline: (query, signal) => api.timeline(query, signal),
     chat: (request, signal) => api.chat(request, signal),
     stop: (convId, runId, signal) => api.stop(convId, runId, signal),
+    approve: (approval, signal) => api.approve(approval, signal),
     open: (convId, profile, events) => openSocket(options, convId, profile, events),
     loadMath: () => {
       const url = new URL(`${options.baseUrl}static/jupyter_server_webchat/math.js`, options.origin);

@@ -8,6 +8,7 @@ import { ErrorPanel } from "./ErrorPanel";
 import { useSignalValue, View, type ViewContext } from "./hooks";
 import { StatusBar } from "./StatusBar";
 import { TimelineView } from "./TimelineView";
+import { usePictures } from "./usePictures";
 
 interface Props {
   session: Session;
@@ -24,25 +25,36 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
   const status = useSignalValue(session.status);
   const runs = useSignalValue(session.runs);
   const notice = useSignalValue(session.notice);
+  const root = useRef<HTMLDivElement>(null);
   const input = useRef<HTMLTextAreaElement>(null);
   const [draft, setDraft] = useState("");
+  const attached = usePictures(session.pictureBytes);
+  const { put } = attached;
+  const [over, setOver] = useState(false);
   const sent = useMemo(() => signal(0), []);
   const view = useMemo<ViewContext>(
     () => ({
       session,
       profile,
-      send: (prompt) => {
+      send: (prompt, pictures) => {
         onSend?.();
-        session.send(prompt, profile);
+        session.send(prompt, profile, pictures);
         sent.value += 1;
         input.current?.focus(); // a suggestion or Retry that was pressed may be gone by now
       },
-      edit: (prompt) => {
+      edit: (prompt, pictures = []) => {
         setDraft((old) => (old.trim() === "" ? prompt : `${prompt}\n${old}`));
+        put(pictures);
         input.current?.focus();
       },
+      show: (id) => {
+        const rows = root.current?.querySelectorAll<HTMLElement>("[data-part=turn]") ?? [];
+        const row = [...rows].find((each) => each.dataset.id === id);
+        row?.scrollIntoView({ block: "nearest" });
+        row?.querySelector<HTMLElement>("[data-part=approval]")?.focus({ preventScroll: true });
+      },
     }),
-    [session, profile, onSend, sent],
+    [session, profile, onSend, sent, put],
   );
   const { failure, hydrated } = status;
   const ended = failure?.kind === "gone";
@@ -52,6 +64,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
     <View.Provider value={view}>
       {/* biome-ignore lint/a11y/noStaticElementInteractions: it only keeps events from the notebook around */}
       <div
+        ref={root}
         class="webchat"
         data-webchat=""
         data-part="root"
@@ -63,6 +76,24 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         onKeyUp={keepHere}
         onKeyPress={keepHere}
         onContextMenu={keepHere}
+        data-drop={over}
+        onDragOver={(event) => {
+          if (ended || !event.dataTransfer?.types.includes("Files")) return;
+          event.preventDefault(); // which says: here
+          event.stopPropagation();
+          setOver(true);
+        }}
+        onDragLeave={(event) => {
+          if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOver(false);
+        }}
+        onDrop={(event) => {
+          setOver(false);
+          const files = [...(event.dataTransfer?.files ?? [])];
+          if (ended || files.length === 0) return;
+          event.preventDefault(); // or the page goes away to show the file
+          event.stopPropagation();
+          attached.add(files);
+        }}
       >
         {header}
         {/* a chat that moves to another host keeps what is being typed; its rows are drawn anew */}
@@ -78,10 +109,14 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
             input={input}
             draft={draft}
             setDraft={setDraft}
+            attached={attached}
             running={running !== undefined}
             canSend={!blocked && !ended}
             ended={ended}
-            onSend={view.send}
+            onSend={(prompt) => {
+              view.send(prompt, attached.pictures);
+              attached.clear();
+            }}
             onStop={() => session.stop(running?.id)}
           />
           <StatusBar />

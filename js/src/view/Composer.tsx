@@ -1,11 +1,15 @@
 import type { RefObject } from "preact";
-import { useLayoutEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "./icons";
+import { Picture } from "./Picture";
+import { addressOf, PICTURE_TYPES } from "./pictures";
+import { type Attached, filesOf } from "./usePictures";
 
 interface Props {
   input: RefObject<HTMLTextAreaElement | null>;
   draft: string;
   setDraft: (draft: string) => void;
+  attached: Attached;
   /** A run is going on: the button stops it; Enter still sends, into the queue. */
   running: boolean;
   canSend: boolean;
@@ -21,7 +25,9 @@ function grow(area: HTMLTextAreaElement): void {
   if (area.scrollHeight > 0) area.style.height = `${area.scrollHeight}px`;
 }
 
-export function Composer({ input, draft, setDraft, running, canSend, ended, onSend, onStop }: Props) {
+export function Composer(props: Props) {
+  const { input, draft, setDraft, attached, running, canSend: maySend, ended, onSend, onStop } = props;
+  const canSend = maySend && !attached.reading;
   const [stopping, setStopping] = useState(false);
   useLayoutEffect(() => {
     if (input.current) grow(input.current);
@@ -65,21 +71,28 @@ export function Composer({ input, draft, setDraft, running, canSend, ended, onSe
       stop();
     }
   };
+  const paste = (event: ClipboardEvent) => {
+    const files = filesOf(event.clipboardData);
+    if (ended || files.length === 0) return;
+    event.preventDefault();
+    attached.add(files);
+  };
   return (
     <div class="wc-composer" data-part="composer">
+      <AttachedPictures attached={attached} />
+      <AttachButton disabled={ended} onFiles={attached.add} />
       <textarea
         ref={input}
         data-part="composer-input"
         rows={1}
         value={draft}
         readOnly={ended}
-        placeholder={
-          ended ? "Run the cell again to go on" : running ? "Type the next message…" : "Ask anything…"
-        }
+        placeholder={placeholder(props)}
         aria-label="Message"
         spellcheck={true}
         onInput={(event) => setDraft(event.currentTarget.value)}
         onKeyDown={keys}
+        onPaste={paste}
       />
       {running ? (
         <button
@@ -107,5 +120,76 @@ export function Composer({ input, draft, setDraft, running, canSend, ended, onSe
         </button>
       )}
     </div>
+  );
+}
+
+function placeholder({ ended, running, attached }: Props): string {
+  if (ended) return "Run the cell again to go on";
+  if (attached.pictures.length > 0) return "Ask something about it…";
+  return running ? "Type the next message…" : "Ask anything…";
+}
+
+function AttachButton({ disabled, onFiles }: { disabled: boolean; onFiles: (files: File[]) => void }) {
+  const picker = useRef<HTMLInputElement>(null);
+  return (
+    <>
+      <input
+        ref={picker}
+        type="file"
+        hidden
+        multiple
+        accept={PICTURE_TYPES.join()}
+        data-part="picture-input"
+        onChange={({ currentTarget }) => {
+          onFiles([...(currentTarget.files ?? [])]);
+          currentTarget.value = ""; // the same one may be chosen again
+        }}
+      />
+      <button
+        type="button"
+        class="wc-quiet wc-attach"
+        data-part="attach-button"
+        aria-label="Add pictures"
+        title="Add pictures (or paste or drop them here)"
+        disabled={disabled}
+        onClick={() => picker.current?.click()}
+      >
+        <Icon name="picture" />
+      </button>
+    </>
+  );
+}
+
+/** What goes along, each with a way to take it out again, and what could not be taken. */
+function AttachedPictures({ attached: { pictures, refused, remove } }: { attached: Attached }) {
+  return (
+    <>
+      {refused.length > 0 && (
+        <div class="wc-note wc-bad wc-refused" data-part="notice" role="alert">
+          {refused.map((sentence, at) => (
+            <span key={at}>{sentence}</span>
+          ))}
+        </div>
+      )}
+      {pictures.length > 0 && (
+        <ul class="wc-attached" data-part="attached" aria-label="Pictures to send">
+          {pictures.map((picture, at) => (
+            <li key={at}>
+              <Picture class="wc-thumbnail" src={addressOf(picture)} alt={picture.name} />
+              <button
+                type="button"
+                class="wc-remove"
+                data-part="remove-picture"
+                aria-label={`Remove ${picture.name}`}
+                title="Remove"
+                onClick={() => remove(at)}
+              >
+                <Icon name="cross" />
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
+    </>
   );
 }

@@ -1,3 +1,4 @@
+import { questionOf } from "../cards/approval";
 import type { Health } from "../http/replies";
 import type { Entity } from "../timeline/entities";
 import type { Phase } from "../ws/wsManager";
@@ -15,21 +16,35 @@ const STATES: Partial<Record<Phase, string>> = {
 
 /** One quiet line: the connection only when it is not well, the model, the tokens of the last run. */
 export function StatusBar() {
-  const { session } = useView();
+  const { session, show } = useView();
   const { phase } = useSignalValue(session.status);
   const slow = useSignalValue(session.slow);
   const health = useSignalValue(session.health);
   const since = useSignalValue(session.since);
   const runs = useSignalValue(session.runs);
+  const asking = useSignalValue(session.calls).filter((call) => questionOf(call) !== null);
   const usage = lastUsage(runs);
   const state = slow ?? STATES[phase];
   const place = session.transportName === "kernel" ? " · in this kernel" : "";
   return (
     <div class="wc-status" data-part="statusbar" role="status">
       {state && <span class="wc-connection">{state}</span>}
+      {asking[0] && <Asking count={asking.length} onShow={() => show(asking[0]?.id ?? "")} />}
       {health && <span>{`${lastModel(health, runs, since) ?? whoAnswers(health)}${place}`}</span>}
       {usage && <span>{usage}</span>}
     </div>
+  );
+}
+
+/** A run goes on only when a person has answered, and the question may have been scrolled away. */
+function Asking({ count, onShow }: { count: number; onShow: () => void }) {
+  return (
+    <span class="wc-asking">
+      Waiting for your answer{count > 1 && ` to ${count} questions`}
+      <button type="button" class="wc-link" data-part="show-approval" onClick={onShow}>
+        Show
+      </button>
+    </span>
   );
 }
 

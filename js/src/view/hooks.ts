@@ -1,6 +1,7 @@
 import type { ReadonlySignal } from "@preact/signals-core";
 import { createContext } from "preact";
 import { useContext, useLayoutEffect, useReducer } from "preact/hooks";
+import type { Picture } from "../http/replies";
 import type { Session } from "../session/session";
 
 /**
@@ -26,9 +27,11 @@ export interface ViewContext {
   readonly session: Session;
   readonly profile: string;
   /** Sends a prompt as if it were typed. */
-  readonly send: (prompt: string) => void;
-  /** Puts a text into the composer, before what is there. */
-  readonly edit: (prompt: string) => void;
+  readonly send: (prompt: string, pictures?: readonly Picture[]) => void;
+  /** Puts a text and its pictures into the composer, before what is there. */
+  readonly edit: (prompt: string, pictures?: readonly Picture[]) => void;
+  /** Scrolls to a row, and puts the focus on what it asks. */
+  readonly show: (id: string) => void;
 }
 
 export const View = createContext<ViewContext | null>(null);

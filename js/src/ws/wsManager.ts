@@ -123,6 +123,13 @@ export class WsManager {
     void this.#connect();
   }
 
+  /** What the screen shows is not so any more, says the host: asks for what has changed. */
+  refresh(): void {
+    if (!this.#gate.open) return;
+    this.#gate.shut();
+    void this.#hydrate(this.#epoch ?? "", 0, this.#connection);
+  }
+
   /** Fetches the page of rows before the first one. */
   async loadEarlier(): Promise<void> {
     const { transport, convId, store, changed } = this.#options;
