@@ -11,7 +11,7 @@ from webchat_widget.engines.completions import Answer, request
 from webchat_widget.engines.wire import check_content_type
 from webchat_widget.errors import EngineError
 from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
-from webchat_widget.turns import Message, ToolCall, ToolSchema, Turn
+from webchat_widget.turns import Image, Message, ToolCall, ToolSchema, Turn
 from webchat_widget.typing import Usage
 
 
@@ -65,6 +65,28 @@ class TestText:
     def test_reasoning_goes_before_what_is_said(self, name: str) -> None:
         found = events(says({name: "hm", "content": "Hi"}), STOP)
         assert found[:-1] == [ThinkingChunk("hm"), TextChunk("Hi")]
+
+    def test_thoughts_in_the_text(self) -> None:
+        found = events(says({"content": "<think>hm"}), says({"content": "</think>\n\nHi"}), STOP)
+        assert found[:-1] == [ThinkingChunk("hm"), TextChunk("Hi")]
+
+    def test_a_tag_in_the_text_of_a_model_that_thinks_elsewhere_is_text(self) -> None:
+        found = events(says({"reasoning": "hm"}), says({"content": "<think> is a tag"}), STOP)
+        assert found[:-1] == [ThinkingChunk("hm"), TextChunk("<think> is a tag")]
+
+    def test_what_is_held_back_comes_before_the_end_and_before_a_refusal(self) -> None:
+        assert events(says({"content": "<thi"}), STOP)[0] == TextChunk("<thi")
+        found = events(says({"content": "<thi"}), says({"refusal": "No."}), STOP)
+        assert found[:-1] == [TextChunk("<thi"), TextChunk("No.")]
+
+    def test_only_what_holds_something_is_a_sign_of_life(self) -> None:
+        answer = Answer("m")
+        for chunk in ({}, {"choices": []}, says({}), says({"content": ""}), says({"role": "assistant"})):
+            assert list(answer.read(json.dumps(chunk).encode())) == []
+        assert answer.heard == 0
+        for chunk in (says({"content": "a"}), says({"reasoning": "a"}), piece("{", index=0, name="t"), STOP):
+            list(answer.read(json.dumps(chunk).encode()))
+        assert answer.heard == 4
 
     def test_a_refusal_is_text_and_the_end_says_what_it_is(self) -> None:
         found = events(says({"refusal": "I can't "}), says({"refusal": "help."}), STOP)
@@ -127,6 +149,20 @@ class TestEnd:
             == "gpt-5-mini-2025-08-07"
         )
 
+    @pytest.mark.parametrize(
+        ("word", "means"),
+        [("max_tokens", "length"), ("eos", "stop"), ("end_turn", "stop"), ("tool_use", "tool_calls")],
+    )
+    def test_servers_have_words_of_their_own(self, word: str, means: str) -> None:
+        assert end(says({"content": "Hi"}), says({}, word)).reason == means
+
+    @pytest.mark.parametrize("word", ["error", "abort", "insufficient_system_resource"])
+    def test_an_end_that_is_none(self, word: str) -> None:
+        assert error(says({"content": "Half"}), says({}, word)).code == "interrupted"
+
+    def test_what_trails_the_end_changes_nothing_in_it(self) -> None:
+        assert end(STOP, says({"content": ""}), says({}), says(None)).reason == "stop"
+
     def test_without_a_reason_it_was_interrupted(self) -> None:
         fault = error(says({"content": "Half"}))
         assert (fault.code, fault.retryable) == ("interrupted", True)
@@ -183,6 +219,53 @@ class TestCalls:
         )
         assert found[0] == CallRequest("a", "t", "{}")
 
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            [piece("{}", index=0, id="a", name="t"), piece("{}", index=0, id="b", name="u")],
+            [piece(None, index=0, id="a", name="t"), piece(None, index=0, id="b", name="u")],
+            [piece("{}", name="t"), piece("{}", name="u")],
+            [piece(None, name="t"), piece(None, name="u")],
+            [piece("{}", index=0, name="t"), piece("{}", index=0, name="u")],
+            [piece("{}", index=0, id="same", name="t"), piece("{}", index=0, id="same", name="u")],
+            [piece("{}", id="same", name="t"), piece("{}", id="same", name="u")],
+        ],
+        ids=[
+            "always 0",
+            "always 0, no arguments",
+            "no index",
+            "bare names",
+            "0 and no id",
+            "one id",
+            "only an id",
+        ],
+    )
+    def test_calls_are_told_apart_whatever_their_numbers(self, pieces: list[dict[str, Any]]) -> None:
+        calls = [event for event in events(*pieces, says({}, "tool_calls")) if isinstance(event, CallRequest)]
+        assert [call.name for call in calls] == ["t", "u"]
+        assert len({call.call_id for call in calls}) == 2
+        assert {call.arguments for call in calls} <= {"", "{}"}
+
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            [piece('{"n"', id="a", name="t"), piece(": 1}")],
+            [piece('{"n"', id="a", name="t"), piece(": 1}", id="a", name="t")],
+            [piece('{"n"', index=0, id="a", name="t"), piece(": 1}", index=0, id="b")],
+            [piece('{"n"', index=0, id="a", name="t"), piece(": 1}", index=0, id="b", name="t")],
+            [piece('{"n": 1}', index=0, id="a", name="t"), piece("", index=0, id="a", name="t")],
+        ],
+        ids=["no index", "all but an index", "a new id each", "a new id and the name each", "an empty end"],
+    )
+    def test_pieces_find_their_call(self, pieces: list[dict[str, Any]]) -> None:
+        assert events(*pieces, says({}, "stop"))[0] == CallRequest("a", "t", '{"n": 1}')
+
+    def test_arguments_as_an_object(self) -> None:
+        call = {"id": "a", "function": {"name": "t", "arguments": {"n": [1, "é"]}}}
+        found = events(says({"tool_calls": [call]}), STOP)[0]
+        assert isinstance(found, CallRequest)
+        assert json.loads(found.arguments) == {"n": [1, "é"]}
+
     def test_null_arguments_are_empty_ones(self) -> None:
         assert events(piece(None, index=0, id="a", name="t"), says({}, "tool_calls"))[0] == CallRequest(
             "a", "t", ""
@@ -237,6 +320,20 @@ class TestFaults:
         assert "sk-secret" not in fault.message
 
     @pytest.mark.parametrize(
+        "chunk",
+        [
+            {"error": "key sk-secret is bad"},
+            {"error": {"code": 502, "message": "key sk-secret is bad"}},
+            {"object": "error", "message": "key sk-secret is bad", "code": 500},
+        ],
+        ids=json.dumps,
+    )
+    def test_an_error_has_many_forms(self, chunk: dict[str, Any]) -> None:
+        fault = error(says({"content": "a"}), chunk)
+        assert fault.code == "model_server_error"
+        assert "sk-secret" not in fault.message
+
+    @pytest.mark.parametrize(
         "content_type", ["text/html", "text/html; charset=utf-8", "TEXT/HTML", "application/xhtml+xml"]
     )
     def test_a_page_is_no_answer(self, content_type: str) -> None:
@@ -282,6 +379,16 @@ class TestRequest:
         ]
         described = {"name": "calculate", "description": "Evaluate.", "parameters": parameters}
         assert body["tools"] == [{"type": "function", "function": described}]
+
+    def test_pictures(self) -> None:
+        turn = Turn((Message("user", "What?", images=(Image("image/png", "aGk="),)),))
+        assert request(turn, "gpt")["messages"][0]["content"] == [
+            {"type": "text", "text": "What?"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+        ]
+
+    def test_without_what_the_server_refused(self) -> None:
+        assert "stream_options" not in request(Turn((Message("user", "hi"),)), "gpt", {"stream_options"})
 
     def test_no_tools_are_not_named(self) -> None:
         """Servers refuse an empty list."""

@@ -15,7 +15,7 @@ from webchat_widget.errors import EngineError
 from webchat_widget.events import TextChunk
 from webchat_widget.turns import Message, ToolSchema, Turn
 
-VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WEBCHAT_MODEL")
+VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WEBCHAT_MODEL", "WEBCHAT_API")
 CALCULATE = ToolSchema("calculate", "", {"type": "object", "properties": {}})
 OWN = ToolSchema("double", "", {"type": "object", "properties": {}})
 
@@ -141,3 +141,28 @@ async def test_a_key_that_can_be_none_is_said_to_be_so(monkeypatch: pytest.Monke
     with pytest.raises(EngineError, match="holds characters that no key has") as error:
         await said(EnvironmentEngine())
     assert "canary" not in str(error.value)
+
+
+async def test_the_api_is_named_too(model: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", model.url)
+    monkeypatch.setenv("WEBCHAT_API", " responses ")
+    engine = EnvironmentEngine()
+    assert await said(engine) == "You said: hi"
+    monkeypatch.delenv("WEBCHAT_API")
+    assert await said(engine) == "You said: hi"
+    assert [request.path for request in model.completions] == ["/v1/responses", "/v1/chat/completions"]
+    await engine.aclose()
+
+
+async def test_an_api_that_is_none(model: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", model.url)
+    monkeypatch.setenv("WEBCHAT_API", "response")
+    engine = EnvironmentEngine()
+    assert (engine.name, engine.model) == ("openai", None)
+    with pytest.raises(EngineError, match="There is no API 'response': say 'chat' or 'responses'") as error:
+        await said(engine)
+    assert (error.value.code, error.value.retryable) == ("unknown_api", False)
+    assert model.requests == []
+    monkeypatch.setenv("WEBCHAT_API", "chat")
+    assert await said(engine) == "You said: hi"
+    await engine.aclose()

@@ -22,7 +22,7 @@ from webchat_widget.typing import Usage
 
 KEY = "sk-canary-0123456789"
 AT_ONCE = {"retry-after-ms": "1"}
-"""The SDK obeys it, so that a retry needs no wait."""
+"""What a server asks for is obeyed, so that a retry needs no wait."""
 
 
 @pytest.fixture
@@ -380,6 +380,45 @@ async def test_the_key_is_in_no_log(model: ModelServer, caplog: pytest.LogCaptur
         assert KEY not in repr(engine)
     assert caplog.records, "the SDK was heard"
     assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("api", ["", "Chat", "completions"])
+def test_an_api_that_is_none(api: str) -> None:
+    with pytest.raises(ValueError, match=f"There is no API '{api}': say 'chat' or 'responses'"):
+        OpenAIEngine(api=api)
+
+
+async def test_json_that_is_no_stream(model: ModelServer, engine: OpenAIEngine) -> None:
+    """A server that knows nothing of streams, or something that is no model server at all."""
+    model.script(Reply(raw=b'{"hello": "world"}', headers={"Content-Type": "application/json"}))
+    error, events = await fault(engine, turn())
+    assert (error.code, events) == ("protocol_error", [])
+
+
+async def test_the_stream_of_a_server_with_habits_of_its_own(
+    model: ModelServer, engine: OpenAIEngine
+) -> None:
+    """A byte order mark, CRLF, comments, empty chunks, usage alone, and something after the end."""
+    lines = [
+        "\ufeff: hello",
+        "",
+        'data: {"choices": []}',
+        "",
+        'event: chunk\r\ndata:{"choices": [{"delta": {"content": "Hi", "tool_calls": null}}]}',
+        "",
+        'data: {"choices": [{"delta": null, "finish_reason": "stop"}]}',
+        "",
+        'data: {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}',
+        "",
+        'data: {"choices": [{"delta": {"content": ""}, "finish_reason": null}]}',
+        "",
+        "data: [DONE]",
+        "",
+        "",
+    ]
+    model.script(Reply(raw="\r\n".join(lines).encode()))
+    usage = Usage(inputTokens=1, outputTokens=1, cachedTokens=0)
+    assert await answer(engine, turn()) == [TextChunk("Hi"), Finish("stop", usage, "test-model")]
 
 
 def test_importing_the_engine_imports_no_sdk() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import threading
 import time
 
 import pytest
 
 from webchat_widget import ScriptedEngine
+from webchat_widget.engines import scripted
 from webchat_widget.engines.base import Engine
 from webchat_widget.errors import EngineError
 from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, ThinkingChunk
@@ -33,6 +35,16 @@ async def test_it_says_what_it_was_told_and_keeps_what_it_was_sent() -> None:
 async def test_calls_are_events_like_others() -> None:
     call = CallRequest("1", "double", '{"number": 2}')
     assert await answer(ScriptedEngine([call, Finish("tool_calls")])) == [call, Finish("tool_calls")]
+
+
+async def test_a_script_that_ends_with_calls_waits_for_the_tools() -> None:
+    calls = [CallRequest(str(n), "double", "{}") for n in range(2)]
+    assert (await answer(ScriptedEngine(calls)))[-1] == Finish("tool_calls", model="scripted")
+
+
+def test_its_documentation_is_true() -> None:
+    assert doctest.testmod(scripted).failed == 0
+    assert doctest.testmod(scripted).attempted > 5
 
 
 async def test_scripts_may_come_from_anywhere() -> None:

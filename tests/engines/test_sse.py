@@ -46,6 +46,13 @@ def test_what_a_stream_holds(stream: bytes, events: list[bytes]) -> None:
     assert read(stream) == events
 
 
+@pytest.mark.parametrize("cut", range(6))
+def test_a_byte_order_mark_is_no_text(cut: int) -> None:
+    stream = b"\xef\xbb\xbfdata: one\n\n"
+    assert read(stream[:cut], stream[cut:]) == [b"one"]
+    assert read(b"data: \xef\xbb\xbf\n\n") == [b"\xef\xbb\xbf"], "elsewhere it is"
+
+
 def test_an_event_is_given_when_its_blank_line_comes_and_not_later() -> None:
     reader = EventReader()
     assert list(reader.feed(b"data: one\n")) == []

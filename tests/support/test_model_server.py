@@ -148,6 +148,31 @@ def test_html_and_malformed_and_error_events(model: ModelServer, client: Client)
     assert text_of(stream[:-1]) == "a b "
 
 
+def test_the_responses_api_is_spoken_too(model: ModelServer, client: Client) -> None:
+    call = {"name": "double", "arguments": {"n": 21}}
+    model.script(Reply("Two words", reasoning="hm", tool_calls=[call]))
+    body = {"input": [{"role": "user", "content": "hi"}], "stream": True}
+    client.connection.request("POST", "/v1/responses", json.dumps(body))
+    stream = events(client.connection.getresponse())
+    said = [event["delta"] for event in stream if event["type"] == "response.output_text.delta"]
+    assert said == ["Two ", "words"]
+    done = stream[-1]
+    assert done["type"] == "response.completed"
+    assert [item["type"] for item in done["response"]["output"]] == ["reasoning", "message", "function_call"]
+    assert model.completions[0].prompt == "hi"
+
+
+def test_dropped_is_no_answer_at_all(model: ModelServer, client: Client) -> None:
+    model.script(Reply(fault="dropped"))
+    with pytest.raises(ConnectionError):
+        client.post()
+
+
+def test_a_stream_of_one_s_own(model: ModelServer, client: Client) -> None:
+    model.script(Reply(raw=b"data: [DONE]\r\n\r\n"))
+    assert client.post().read() == b"data: [DONE]\r\n\r\n"
+
+
 def test_an_end_without_a_finish_reason(model: ModelServer, client: Client) -> None:
     model.script(Reply("a b", finish_reason=None))
     stream = events(client.post())
