@@ -20,7 +20,7 @@ PACKAGES = {
 
 # From the top down; a module may import from its own layer and those below it.
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
-    ("hosts", ("webchat_widget.notebook", "jupyter_server_webchat")),
+    ("hosts", ("webchat_widget.notebook", "webchat_widget.builtin", "jupyter_server_webchat")),
     ("service", ("webchat_widget.runtime.service",)),
     ("manager", ("webchat_widget.runtime.manager",)),
     (

@@ -11,8 +11,9 @@ from typing import Any
 from tests.support.waiting import until
 from webchat_widget.engines.base import Engine
 from webchat_widget.notebook.comm import Port
+from webchat_widget.notebook.functions import registry_of
 from webchat_widget.notebook.host import kernel_host
-from webchat_widget.notebook.hosted import Equipment, Hosted
+from webchat_widget.notebook.hosted import Equipment, Hosted, engine_of
 
 __all__ = ["Line"]
 
@@ -27,7 +28,7 @@ class Line:
         self.conv_id = conv_id
         self.hosted = Hosted(conv_id, host.folder, host.log)
         host.register(self.hosted.close)
-        host.post(self.hosted.equip, Equipment.of(engine, functions), {})
+        host.post(self.hosted.equip, Equipment(engine_of(engine), registry_of(functions)), {})
         self.port = Port(host, lambda: self.hosted, self._publish)
         self.raw: list[dict[str, Any]] = []
         self.times: list[float] = []

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import until
-from webchat_widget import ChatWidget, ScriptedEngine
+from webchat_widget import ChatWidget, ScriptedEngine, tool
 from webchat_widget.events import CallRequest, EngineEvent, Finish
 from webchat_widget.notebook.chat import Run
 
@@ -33,7 +33,8 @@ def calls(name: str) -> list[EngineEvent]:
 
 def with_tool(fn: Callable[..., Any], *texts: str, conv_id: str = "c", **options: Any) -> ChatWidget:
     """A chat whose model calls a function, and then says the texts, one a request."""
-    return ChatWidget(conv_id, engine=ScriptedEngine(calls(fn.__name__), *texts), tools=[fn], **options)
+    engine = ScriptedEngine(calls(fn.__name__), *texts)
+    return ChatWidget(conv_id, engine=engine, tools=[tool(approval="never")(fn)], **options)
 
 
 def told(chat: ChatWidget) -> str:
@@ -94,6 +95,7 @@ class TestAToolThatAsksItsOwnChat:
         assert "wait for itself" in told(chat)
 
     def test_what_has_ended_needs_no_waiting(self) -> None:
+        @tool(read_only=True)
         def before() -> str:
             return first.wait().text
 
@@ -148,6 +150,7 @@ def test_a_tool_that_was_stopped_may_wait(leave: threading.Event) -> None:
 def test_tools_that_were_stopped_keep_no_other_from_running(leave: threading.Event) -> None:
     begun = threading.Semaphore(0)
 
+    @tool(read_only=True)
     def slow() -> None:
         begun.release()
         leave.wait()
@@ -168,11 +171,12 @@ def test_tools_that_were_stopped_keep_no_other_from_running(leave: threading.Eve
 def test_a_process_ends_while_a_tool_runs() -> None:
     code = """
 import threading
-from webchat_widget import ChatWidget, ScriptedEngine
+from webchat_widget import ChatWidget, ScriptedEngine, tool
 from webchat_widget.events import CallRequest, Finish
 
 begun = threading.Event()
 
+@tool(read_only=True)
 def nap() -> None:
     begun.set()
     threading.Event().wait(20)

@@ -18,7 +18,7 @@ from msgspec import structs
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply
 from tests.support.waiting import until
-from webchat_widget import ChatWidget
+from webchat_widget import ChatWidget, tool
 from webchat_widget.engines import environment
 from webchat_widget.engines.demo import DemoEngine
 from webchat_widget.engines.scripted import ScriptedEngine
@@ -190,7 +190,8 @@ class TestMoves:
         self, conv: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         chat = ChatWidget(conv)
-        monkeypatch.setattr(chat, "_wishes", structs.replace(chat._wishes, settings={"model": "forbidden"}))
+        wishes = structs.replace(chat._home.wishes, settings={"model": "forbidden"})
+        monkeypatch.setattr(chat._home, "_wishes", wishes)
         with pytest.raises(WebChatError, match="not one of those"):
             chat.conv_id = f"{conv}-other"
         assert (chat.conv_id, chat.entities) == (f"{conv}-other", [])
@@ -234,6 +235,7 @@ class TestMoves:
 
 class TestInTheKernel:
     def test_the_last_widget_s_engine_and_tools_answer(self) -> None:
+        @tool(read_only=True)
         def double(number: int) -> int:
             return 2 * number
 
@@ -276,6 +278,7 @@ class TestInTheKernel:
 
     @pytest.mark.usefixtures("_quick_demo")
     def test_the_notebook_s_own_calculate_is_not_the_demo_s(self) -> None:
+        @tool(read_only=True)
         def calculate(expression: str) -> str:
             return f"{expression} is what I am asked"
 
@@ -361,7 +364,7 @@ class TestAnotherHolder:
         holder.kill()
         holder.wait()
         assert chat.send("hi").wait(10).text == "at last"
-        engine = chat._wishes.equipment.engine
+        engine = chat._home.wishes.equipment.engine
         assert isinstance(engine, ScriptedEngine)
         assert engine.turns[0].messages[0].content == "Be brief.", "what it was made with holds"
 
@@ -440,7 +443,6 @@ class TestArguments:
             ([untyped, untyped], "two .* untyped"),
             (untyped, "list of functions"),
             (7, "list of functions"),
-            (None, "list of functions"),
         ],
         ids=str,
     )

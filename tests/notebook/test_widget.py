@@ -164,14 +164,15 @@ class TestTheComm:
         self.come_in(chat, {"op": "open", "rid": "r", "body": {"conv_id": "c"}})
         until(lambda: sent, "an answer")
         place = Place("server", "for a test", RemoteChat(Server(server.url(), server.token)))
-        chat._home.settle(structs.replace(chat._wishes, place=place))
+        here = chat._home.wishes
+        chat._home.settle(structs.replace(here, place=place))
         moved = [message["state"] for message in sent if message["method"] == "update"]
         assert moved == [{"_where": "server"}]
         late = {"prompt": "hi", "conv_id": "c", "idempotency_key": "k"}
         self.come_in(chat, {"op": "chat", "rid": "late", "body": late})
         answer = until(lambda: self.answer(sent, "late"), "an answer")
         assert (answer["status"], answer["body"]["code"]) == (404, "moved"), "so the page asks elsewhere"
-        chat._home.settle(chat._wishes)
+        chat._home.settle(here)
         self.come_in(chat, {"op": "health", "rid": "back", "body": {}})
         assert until(lambda: self.answer(sent, "back"), "an answer")["status"] == 200
         assert chat.entities == []

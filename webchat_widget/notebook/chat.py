@@ -14,6 +14,8 @@ from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatEr
 from webchat_widget.tools.loop import CALLING_RUN
 from webchat_widget.typing import Entity, JSONObject
 
+from .main_thread import pause
+
 __all__ = ["Changes", "Chat", "Run"]
 
 _PATIENCE_SECONDS = 30.0
@@ -52,6 +54,10 @@ class Chat(ABC):
     @abstractmethod
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
+
+    @abstractmethod
+    def approve(self, conv_id: str, call_id: str, decision: str, digest: str, reason: str = "") -> None:
+        """Decide on a tool call that asks: `once`, `always` or `deny`."""
 
     def send(self, prompt: str, *, conv_id: str, profile: str = "default") -> Run:
         """Send a prompt; done when it is on disk."""
@@ -109,11 +115,12 @@ class Run:
     def wait(self, timeout: float | None = None) -> Run:
         """Wait for the end, at most `timeout` seconds, and return the run. A failed run does not raise.
 
-        Raises TimeoutError, which leaves it running, and ServerUnavailable; WebChatError in a tool of this
-        conversation, which would wait for itself.
+        On a kernel's main thread, its tools run meanwhile: a wait ends no sooner than the one that runs.
+        Raises TimeoutError, which leaves the run running, and ServerUnavailable; WebChatError in a tool of
+        this conversation, which would wait for itself.
         """
-        for pause in self._polls(timeout):
-            time.sleep(pause)
+        for seconds in self._polls(timeout):
+            pause(seconds)
         return self
 
     def __await__(self) -> Generator[Any, None, Run]:
@@ -122,15 +129,16 @@ class Run:
     async def _wait(self) -> Run:
         polls = self._polls(None)
         while True:
-            pause = await asyncio.to_thread(next, polls, None)
-            if pause is None:
+            seconds = await asyncio.to_thread(next, polls, None)
+            if seconds is None:
                 return self
-            await asyncio.sleep(pause)
+            await asyncio.sleep(seconds)
+            pause(0)  # this may be a loop that holds the main thread, and not the kernel's own
 
     def _polls(self, timeout: float | None) -> Iterator[float]:
         """Ask until the run has ended; between two questions, yield how long to pause."""
         began = heard = time.monotonic()
-        pause = _FASTEST_POLL
+        seconds = _FASTEST_POLL
         while True:
             try:
                 self._refresh()
@@ -148,8 +156,8 @@ class Run:
             left = None if timeout is None else timeout - (time.monotonic() - began)
             if left is not None and left <= 0:
                 raise TimeoutError(f"The run has not ended within {timeout:g} s; it goes on.")
-            yield pause if left is None else min(pause, left)
-            pause = min(pause * 1.3, _SLOWEST_POLL)
+            yield seconds if left is None else min(seconds, left)
+            seconds = min(seconds * 1.3, _SLOWEST_POLL)
 
     def _check_it_can_end(self) -> None:
         """Runs of a conversation go one after the other, so the tool of one can't wait for another's end."""

@@ -23,6 +23,7 @@ from webchat_widget.errors import BadRequest, NotFound, TooLarge, WebChatError
 from webchat_widget.requests import (
     check_conv_id,
     decode_json,
+    parse_approval,
     parse_chat,
     parse_stop,
     parse_timeline_query,
@@ -162,6 +163,7 @@ class Port:
             "timeline": self._timeline,
             "chat": self._chat,
             "stop": self._stop,
+            "approve": self._approve,
             "math": self._math,
         }
 
@@ -271,6 +273,14 @@ class Port:
         conv_id = self._own(body)
         await (await self._service()).stop(conv_id, parse_stop(_encode(body)))
         return _Reply({"status": "stopped", "conv_id": conv_id})
+
+    async def _approve(self, rid: str, body: JSONObject) -> _Reply:
+        conv_id = self._own(body)
+        call_id = str(body.pop("call_id", ""))
+        decision = parse_approval(_encode(body))
+        await (await self._service()).approve(conv_id, call_id, decision)
+        status = "denied" if decision.decision == "deny" else decision.decision
+        return _Reply({"status": status, "call_id": call_id})
 
     async def _math(self, rid: str, body: JSONObject) -> _Reply:
         return _Reply(_typesetter())

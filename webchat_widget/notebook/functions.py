@@ -62,7 +62,7 @@ def _with_figures(work: Callable[[], Output]) -> Output:
 
 def registry_of(functions: Iterable[Callable[..., Any]]) -> ToolRegistry:
     """The tools that functions are, checked. Raises TypeError, with what to do."""
-    if isinstance(functions, str) or not isinstance(functions, Iterable):
+    if not isinstance(functions, Iterable):
         raise TypeError("tools= takes a list of functions.")
     tools = [_tool(function) for function in functions]
     names = [tool.name for tool in tools]

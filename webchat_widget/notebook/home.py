@@ -16,9 +16,11 @@ from webchat_widget.typing import JSONObject
 from .chat import Changes, Chat
 from .host import KernelHost, kernel_host
 from .hosted import Equipment, Hosted
+from .identity import kernel_id
 from .local import LocalChat
 from .place import Place
 from .remote import RemoteChat
+from .toolbox import offer
 
 __all__ = ["Home", "Resident", "Wishes", "home_of"]
 
@@ -32,7 +34,7 @@ class Resident(Protocol):
 
 
 class Wishes(Struct, frozen=True):
-    """What a widget was made with: a place, what runs begin with, and what a kernel answers with."""
+    """How a widget wants its conversation: a place, what runs begin with, and what it has of the notebook."""
 
     place: Place
     settings: JSONObject
@@ -54,8 +56,9 @@ class Home(Chat):
         )
         host.register(self._hosted.close)
         self._place = Place("nowhere", "No widget has shown this conversation yet.")
-        self._owed: JSONObject | None = None
-        """Settings that the server could not be told so far."""
+        self._wishes = Wishes(self._place, {}, Equipment())
+        self._owed: Wishes | None = None
+        """What the server could not be told so far."""
         self._trouble = ""
         """What is wrong with the present place, as a sentence; found out when it was chosen."""
         self._residents: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -69,6 +72,11 @@ class Home(Chat):
     def reason(self) -> str:
         """Why there, as a sentence."""
         return f"{self._place.reason} {self._trouble}".rstrip()
+
+    @property
+    def wishes(self) -> Wishes:
+        """How the conversation is at present."""
+        return self._wishes
 
     @property
     def hosted(self) -> Hosted:
@@ -95,7 +103,7 @@ class Home(Chat):
         returned, and each later call, and the page, meets it again. Settings that the server refuses raise.
         """
         self._host.check_thread()  # before anything has changed
-        before, self._place = self._place.where, wishes.place
+        before, self._place, self._wishes = self._place.where, wishes.place, wishes
         try:
             trouble = (
                 self._move_in(wishes, before) if self.where == "kernel" else self._move_out(wishes, before)
@@ -105,6 +113,13 @@ class Home(Chat):
                 resident.moved(self.where)
         self._trouble = "" if trouble is None else trouble.message
         return trouble
+
+    def equip(self, equipment: Equipment) -> WebChatError | None:
+        """Have something else of the notebook from now on, and all else as it is; see `settle`."""
+        settings = self._wishes.settings
+        if "tools" in settings:  # it was told to have no others
+            settings = {**settings, "tools": list(equipment.tools.names)}
+        return self.settle(Wishes(self._place, settings, equipment))
 
     def _move_in(self, wishes: Wishes, before: str) -> WebChatError | None:
         server = wishes.place.server
@@ -121,13 +136,14 @@ class Home(Chat):
     def _move_out(self, wishes: Wishes, before: str) -> WebChatError | None:
         if before == "kernel":
             self._host.call(self._hosted.close())
-        self._owed = wishes.settings
+        self._owed = wishes
         return self._tell_server()
 
     def _tell_server(self) -> WebChatError | None:
         if self._owed is not None:
             try:
-                self._configure(self._owed)
+                self._equip_server(self._owed.equipment)
+                self._configure(self._owed.settings)
             except WebChatError as error:
                 if error.status < 500 and error.status != 409:
                     self._owed = None
@@ -135,6 +151,18 @@ class Home(Chat):
                 return error
             self._owed, self._trouble = None, ""
         return None
+
+    def _equip_server(self, equipment: Equipment) -> None:
+        """Let the server call the notebook's tools in this kernel, in place of those of another widget."""
+        server, kernel = self._place.server, kernel_id()
+        if server is None or not kernel:
+            return
+        offer(self.conv_id, equipment.tools)
+        try:
+            server.register(self.conv_id, kernel, equipment.tools, equipment.contexts)
+        except WebChatError:
+            if equipment.tools or equipment.contexts:
+                raise
 
     def _configure(self, settings: JSONObject) -> None:
         """A server keeps away from what it has handed over for a moment, even when we are back so soon."""
@@ -170,6 +198,10 @@ class Home(Chat):
     def changes(self, conv_id: str, since: int = 0) -> Changes:
         """The rows that changed after version `since`."""
         return self._now.changes(conv_id, since)
+
+    def approve(self, conv_id: str, call_id: str, decision: str, digest: str, reason: str = "") -> None:
+        """Decide on a tool call that asks."""
+        self._now.approve(conv_id, call_id, decision, digest, reason)
 
     def health(self) -> JSONObject:
         """What the present host says about itself."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from webchat_widget.engines.base import Engine
 from webchat_widget.engines.environment import EnvironmentEngine
+from webchat_widget.engines.function import FunctionEngine
 from webchat_widget.errors import ConversationHeld, ShuttingDown
 from webchat_widget.profiles import Profile, Profiles
 from webchat_widget.requests import parse_settings
@@ -27,13 +27,11 @@ from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import TimelineStore
 from webchat_widget.tools.calculate import calculate
 from webchat_widget.tools.function import function_tool
-from webchat_widget.tools.registry import Tool, ToolRegistry
+from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.tools.threads import run_in_thread
 from webchat_widget.typing import JSONObject
 
-__all__ = ["Equipment", "Hosted"]
-
-_TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+__all__ = ["Equipment", "Hosted", "engine_of"]
 
 _SETTINGS = RuntimeSettings(
     # A comm is paced to what the server lets through, so a long text may take a while.
@@ -50,49 +48,34 @@ def _held() -> ConversationHeld:
 
 
 class Equipment(Struct, frozen=True):
-    """What a kernel answers with; without an engine, what the environment names."""
+    """What a conversation has of its notebook: an engine (without one, what the environment names), tools
+    beside its profile's, and the texts that stand for `@name` in a prompt."""
 
     engine: Engine | None = None
-    tools: tuple[Tool, ...] = ()
-
-    @classmethod
-    def of(cls, engine: Any, functions: Iterable[Callable[..., Any]]) -> Equipment:
-        """Checked. Raises TypeError for what is no engine, or a function that can't be a tool."""
-        if isinstance(engine, type):
-            name = engine.__name__
-            raise TypeError(f"engine= needs an object, and {name} is a class: write engine={name}(…).")
-        lacking = [name for name in ("name", "model", "stream", "aclose") if not hasattr(engine, name)]
-        if engine is not None and lacking:
-            raise TypeError(
-                f"engine= needs an object with name, model, stream and aclose (webchat_widget.engines.base); "
-                f"{type(engine).__name__} lacks {', '.join(lacking)}."
-            )
-        if not isinstance(functions, Iterable):
-            raise TypeError("tools= takes a list of functions.")
-        tools = tuple(_tool(function) for function in functions)
-        names = [tool.name for tool in tools]
-        for name in names:
-            if names.count(name) > 1:
-                raise TypeError(f"tools= holds two functions that are named {name}: rename one of them.")
-        return cls(engine, tools)
+    tools: ToolRegistry = field(default_factory=ToolRegistry)
+    contexts: Mapping[str, str] = field(default_factory=dict)
 
 
-def _tool(function: Any) -> Tool:
-    name = getattr(function, "__name__", type(function).__name__)
-    if not inspect.isroutine(function) or not _TOOL_NAME.fullmatch(name):
-        raise TypeError(f"tools= takes functions that were made with def and have a name; {name} is none.")
-    tool = function_tool(function)
-    try:
-        described = tool.schema.parameters.get("type") == "object"
-    except Exception as error:  # pydantic has an exception for each kind of signature
-        raise _indescribable(name, "give each parameter a type that JSON knows") from error
-    if not described:
-        raise _indescribable(name, "its parameters must have names, and none may be for a position only")
-    return tool
-
-
-def _indescribable(name: str, advice: str) -> TypeError:
-    return TypeError(f"The tool {name} can't be described to a model: {advice}.")
+def engine_of(given: Any) -> Engine | None:
+    """An engine as a person gives it: an object, or an async generator function. TypeError for others."""
+    if inspect.isasyncgenfunction(given):
+        return FunctionEngine(given)
+    if isinstance(given, type):
+        name = given.__name__
+        raise TypeError(f"engine= needs an object, and {name} is a class: write engine={name}(…).")
+    if inspect.isroutine(given):
+        raise TypeError(
+            f"engine= takes an async generator function: write `async def {given.__name__}(turn):`, with "
+            "`yield` for each piece of the answer."
+        )
+    lacking = [name for name in ("name", "model", "stream", "aclose") if not hasattr(given, name)]
+    if given is not None and lacking:
+        raise TypeError(
+            f"engine= needs an object with name, model, stream and aclose (webchat_widget.engines.base); "
+            f"{type(given).__name__} lacks {', '.join(lacking)}."
+        )
+    engine: Engine | None = given
+    return engine
 
 
 class Hosted:
@@ -140,8 +123,9 @@ class Hosted:
         self._settings = settings
         if claim is not None:
             self._claim, self._claimed = claim, False
-        if (env := self._env) is not None:
+        if (env := self._env) is not None and self._service is not None:
             env.engine, env.tools, env.profiles = _answering(equipment)
+            self._service.equip(self.conv_id, equipment.tools, equipment.contexts)
 
     async def ready(self) -> ChatService:
         """The service, with the file open and the settings stored.
@@ -186,6 +170,8 @@ class Hosted:
                 log=self._log,
             )
             self._service = ChatService(self._env)
+            # Before it starts: a run that waited for a yes when the kernel ended goes on with its tools.
+            self._service.equip(self.conv_id, self._equipment.tools, self._equipment.contexts)
             if self._folder is not None:
                 self._resting = asyncio.create_task(self._rest(), name="webchat-rest")
         return self._service
@@ -216,11 +202,9 @@ class Hosted:
 
 
 def _answering(equipment: Equipment) -> tuple[Engine, ToolRegistry, Profiles]:
-    engine, tools = equipment.engine, list(equipment.tools)
-    if engine is None:
-        own = {tool.name for tool in tools}
-        demo_tools = [tool for tool in (function_tool(calculate),) if tool.name not in own]
-        tools += demo_tools
-        engine = EnvironmentEngine(demo_tools=frozenset(tool.name for tool in demo_tools))
-    profile = Profile(slug="default", tools=tuple(tool.name for tool in tools), models=("*",))
-    return engine, ToolRegistry(tools), Profiles(profile)
+    """The engine, and what it has without the conversation's own: the demo's calculator for the demo."""
+    if equipment.engine is not None:
+        return equipment.engine, ToolRegistry(), Profiles(Profile(slug="default", models=("*",)))
+    demo = ToolRegistry(tool for tool in (function_tool(calculate),) if tool.name not in equipment.tools)
+    engine = EnvironmentEngine(demo_tools=frozenset(demo.names))
+    return engine, demo, Profiles(Profile(slug="default", tools=demo.names, models=("*",)))

@@ -1,18 +1,20 @@
-"""Which conversation is a notebook's own."""
+"""Which conversation is a notebook's own, and which kernel this is."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import threading
 import uuid
 
 from .remote import was_started_by_a_server
 
-__all__ = ["notebook_conversation"]
+__all__ = ["kernel_id", "notebook_conversation"]
 
 _mine = threading.local()
+_CONNECTION_FILE = re.compile(r"kernel-(.+)\.json")
 
 
 def notebook_conversation() -> str:
@@ -28,6 +30,16 @@ def notebook_conversation() -> str:
     if not hasattr(_mine, "conv_id"):
         _mine.conv_id = str(uuid.uuid4())
     return str(_mine.conv_id)
+
+
+def kernel_id() -> str:
+    """By what its Jupyter server knows this kernel; empty for a process that is no kernel of a server's."""
+    kernelapp = sys.modules.get("ipykernel.kernelapp")
+    if kernelapp is None or not kernelapp.IPKernelApp.initialized() or not was_started_by_a_server():
+        return ""
+    file = os.path.basename(str(kernelapp.IPKernelApp.instance().connection_file))
+    named = _CONNECTION_FILE.fullmatch(file)
+    return named[1] if named else ""
 
 
 def _path() -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from webchat_widget.errors import BadRequest
-from webchat_widget.requests import TimelineQuery, parse_chat, parse_settings
+from webchat_widget.requests import TimelineQuery, parse_approval, parse_chat, parse_settings
 from webchat_widget.runtime.service import ChatService
 from webchat_widget.typing import JSONObject
 
@@ -56,6 +56,11 @@ class LocalChat(Chat):
         """What later runs of the conversation begin with."""
         chosen = parse_settings(_encoded(settings))
         self._ask(lambda service: service.configure(conv_id, chosen))
+
+    def approve(self, conv_id: str, call_id: str, decision: str, digest: str, reason: str = "") -> None:
+        """Decide on a tool call that asks."""
+        decided = parse_approval(_encoded({"decision": decision, "digest": digest, "reason": reason}))
+        self._ask(lambda service: service.approve(conv_id, call_id, decided))
 
     def _ask(self, question: Callable[[ChatService], Awaitable[_T]]) -> _T:
         async def ask() -> _T:

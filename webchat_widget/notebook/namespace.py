@@ -52,7 +52,7 @@ def user_namespace() -> dict[str, Any]:
 
 
 def own_variables() -> dict[str, Any]:
-    """What the user has put there: no modules, nothing of IPython's, nothing that begins with `_`."""
+    """What the user has put there: nothing that was imported, of IPython's, or that begins with `_`."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     hidden = getattr(shell, "user_ns_hidden", {})
@@ -61,8 +61,15 @@ def own_variables() -> dict[str, Any]:
         for name, value in list(user_namespace().items())
         if not name.startswith("_")
         and not (name in hidden and hidden[name] is value)
-        and not isinstance(value, ModuleType)
+        and not _is_imported(value)
     }
+
+
+def _is_imported(value: Any) -> bool:
+    if isinstance(value, ModuleType):
+        return True
+    # What is made in a cell belongs to `__main__`.
+    return (inspect.isroutine(value) or inspect.isclass(value)) and value.__module__ != "__main__"
 
 
 def name_of(value: Any) -> str | None:

@@ -71,10 +71,11 @@ class Shown:
             self._room -= len(text)
 
     def within(self, output: Output) -> Output:
-        """A result with what was displayed, where it is nothing else."""
-        if output != Output("done") or not (self._forms or self._texts):
+        """A result with what was displayed, unless it is something to look at itself."""
+        if output.mime is not None or not (self._forms or self._texts):
             return output
-        return Output("\n".join(self._texts) or "done", self._forms or None)
+        said = output.text != "done"  # what a function gives that returns nothing
+        return Output(output.text if said else "\n".join(self._texts) or "done", self._forms or None)
 
 
 @contextlib.contextmanager

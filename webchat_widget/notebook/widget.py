@@ -5,34 +5,43 @@ from __future__ import annotations
 import re
 import uuid
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anywidget
 import msgspec
+from msgspec.structs import replace
 from traitlets import TraitError, Unicode, validate
 
 from webchat_widget.engines.base import Engine
 from webchat_widget.errors import BadRequest
 from webchat_widget.requests import check_conv_id, parse_settings
+from webchat_widget.tools.decorator import tool as mark
 from webchat_widget.typing import Entity, JSONObject
 
+from .approvals import Approvals
 from .chat import Run
 from .comm import Port
+from .functions import registry_of
 from .home import Wishes, home_of
 from .host import kernel_host
-from .hosted import Equipment
-from .identity import notebook_conversation
+from .hosted import Equipment, engine_of
+from .identity import kernel_id, notebook_conversation
+from .namespace import name_of, summary
 from .place import choose
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
+    from webchat_widget.turns import Turn
+
 __all__ = ["ChatWidget"]
 
 _STATIC = Path(__file__).parent.parent / "static"
 _LENGTH = re.compile(r"\d+(\.\d+)?(px|em|rem|vh|%)")
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _built(name: str) -> str:
@@ -53,9 +62,13 @@ class ChatWidget(anywidget.AnyWidget):
     `system_prompt` hold for every prompt of the conversation, those typed in the page too, until the next
     widget of the conversation is made. `height` is a CSS length or a number of pixels.
 
+    `tools` are functions of the notebook, which the model may call wherever the chat runs; they run here, and
+    a person is asked first unless `@tool` says otherwise. `tools=[]` means none at all, nothing those of the
+    profile.
+
     `where` the chat runs is `server`, `kernel`, or with `auto` what `where_reason` explains. In the kernel
-    `engine` is any object of the engine protocol (`webchat_widget.engines.base`), `tools` are functions of
-    the notebook, and `store="memory"` begins empty with each start of the kernel.
+    `engine` is any object of the engine protocol (`webchat_widget.engines.base`) or an async generator
+    function, and `store="memory"` begins empty with each start of the kernel.
 
     Raises ValueError and TypeError for arguments that make no sense, BadRequest for a bad `conv_id` or
     settings, ServerUnavailable for where="server" without one. What fails later is shown in the widget.
@@ -85,8 +98,8 @@ class ChatWidget(anywidget.AnyWidget):
         height: str | int | None = None,
         where: str = "auto",
         store: str | None = None,
-        engine: Engine | None = None,
-        tools: Iterable[Callable[..., Any]] = (),
+        engine: Engine | Callable[[Turn], AsyncIterator[Any]] | None = None,
+        tools: Iterable[Callable[..., Any]] | None = None,
     ) -> None:
         if conv_id is not None and new:
             raise ValueError(
@@ -99,14 +112,20 @@ class ChatWidget(anywidget.AnyWidget):
         if conv_id is None:
             conv_id = str(uuid.uuid4()) if new else notebook_conversation()
         check_conv_id(conv_id)
-        equipment = Equipment.of(engine, tools)
-        given = {"engine": engine is not None, "tools": bool(equipment.tools), "store": store is not None}
+        functions = registry_of(() if tools is None else tools)
+        given = {
+            "engine": engine is not None,
+            "tools": bool(functions) and not kernel_id(),  # a server could not call them
+            "store": store is not None,
+        }
+        settings = _settings(model=model, system_prompt=system_prompt)
+        if tools is not None and not functions:
+            settings["tools"] = []
         wishes = Wishes(
             choose(where, [name for name, is_given in given.items() if is_given]),
-            _settings(model=model, system_prompt=system_prompt),
-            equipment,
+            settings,
+            Equipment(engine_of(engine), functions),
         )
-        self._wishes = wishes
         length = _css_length(height)
         self._home = home_of(conv_id, memory=self._memory)
         failed = self._home.settle(wishes)
@@ -121,8 +140,9 @@ class ChatWidget(anywidget.AnyWidget):
         self._home.add(self)
         self.on_msg(self._receive)
         self.observe(self._turn_to, "conv_id")
-        if failed is not None and wishes.settings and self.where == "server":
-            warnings.warn(f"model and system_prompt did not reach the server: {failed.message}", stacklevel=2)
+        if failed is not None and (wishes.settings or functions) and self.where == "server":
+            what = "model, system_prompt and tools"
+            warnings.warn(f"{what} did not reach the server: {failed.message}", stacklevel=2)
 
     @validate("conv_id")
     def _check_conv_id(self, proposal: Any) -> str:
@@ -143,6 +163,67 @@ class ChatWidget(anywidget.AnyWidget):
     def stop(self) -> None:
         """End the run that is under way; nothing happens where none is."""
         self._home.stop(self.conv_id)
+
+    def tool(self, function: _Function | None = None, /, **options: Any) -> Any:
+        """Let the model call one more function, from its next run on; also as a decorator.
+
+        ::
+
+            @chat.tool(read_only=True)
+            def area(width: float, height: float) -> float:
+                "The area of a rectangle."
+                return width * height
+
+        The options are those of `webchat_widget.tool`. A function of the same name is replaced. Returns the
+        function. Raises TypeError for one that can't be a tool.
+        """
+        if function is None:
+            return lambda decorated: self.tool(decorated, **options)
+        if options:
+            mark(**options)(function)
+        equipment = self._home.wishes.equipment
+        self._equip(replace(equipment, tools=registry_of([function]).over(equipment.tools)))
+        return function
+
+    def context(self, value: Any, name: str | None = None) -> None:
+        """Let prompts speak of a value: `@name` in one sends a summary of it along, as it is now.
+
+        Without `name` it is that of the variable that holds the value. The summary says type, size, columns,
+        and how it begins, in at most 4,000 characters. Raises ValueError for a value without a name.
+        """
+        name = name_of(value) if name is None else name
+        if name is None:
+            raise ValueError(
+                "No variable holds this value: name it, as in chat.context(value, name='sales')."
+            )
+        if not re.fullmatch(r"\w+", name):
+            raise ValueError("name must consist of letters, digits and '_', as it stands behind the @.")
+        equipment = self._home.wishes.equipment
+        self._equip(replace(equipment, contexts={**equipment.contexts, name: summary(name, value)}))
+
+    def _equip(self, equipment: Equipment) -> None:
+        if (failed := self._home.equip(equipment)) is not None:
+            warnings.warn(f"This did not reach the chat yet: {failed.message}", stacklevel=3)
+
+    @property
+    def approvals(self) -> list[JSONObject]:
+        """The tool calls that wait for a person's yes: dicts with id, name, input, digest and expiresAt."""
+        return self._asked().waiting()
+
+    def approve(
+        self, tool: str | None = None, *, always: bool = False, timeout: float = 30.0
+    ) -> list[JSONObject]:
+        """Wait until a tool call asks, of the tool of that name if one is given; allow all that do, and
+        return them. `always` allows the tool's later calls in this conversation too. Raises TimeoutError.
+        """
+        return self._asked().decide("always" if always else "once", tool, timeout)
+
+    def deny(self, reason: str = "", tool: str | None = None, timeout: float = 30.0) -> list[JSONObject]:
+        """As `approve`, but say no; the model is told the reason."""
+        return self._asked().decide("deny", tool, timeout, reason)
+
+    def _asked(self) -> Approvals:
+        return Approvals(self._home, self.conv_id)
 
     @property
     def entities(self) -> list[Entity]:
@@ -198,9 +279,10 @@ class ChatWidget(anywidget.AnyWidget):
         assert self._port is not None
         self._port.close()
         self._home.remove(self)
+        wishes = self._home.wishes
         self._home = home_of(change["new"], memory=self._memory)
         self._home.add(self)
-        self._home.settle(self._wishes)
+        self._home.settle(wishes)
 
     # -- the comm ------------------------------------------------------------------------------------------
 
