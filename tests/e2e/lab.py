@@ -42,9 +42,11 @@ _OUTPUTS = """id => {
 }"""
 
 # What keeps a kernel busy until a file appears: a call that waits, Python that computes, a cell that awaits.
+# It computes for much longer than the 5 ms after which Python lets another thread run: looking at the file lets go
+# of the interpreter for a moment, and each time that all others wake up in vain, their 5 ms begin anew.
 BUSY = {
     "sleeps": "time.sleep(0.02)",
-    "computes": "sum(range(20_000))",
+    "computes": "for _ in range(2_000_000): pass",
     "awaits": "await asyncio.sleep(0.02)",
 }
 _UNTIL = """import asyncio, pathlib, time
@@ -133,9 +135,10 @@ class LabPage:
     def run_all(self) -> None:
         self.command("notebook:run-all-cells")
 
-    def start_all(self) -> None:
-        """Run all cells, and wait for none of them."""
-        self.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    def run_first(self) -> None:
+        """Run the first cell again."""
+        self.page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
+        self.command("notebook:run-cell")
 
     def start_cell(self, code: str) -> RunningCell:
         """Add a cell and begin to run it."""
@@ -183,11 +186,17 @@ class LabPage:
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
         self.wait_ready()
 
-    def kill_kernel(self) -> None:
+    def kernel_pid(self) -> int:
+        return int(self.run_cell("import os; print(os.getpid())"))
+
+    def kill_kernel(self, pid: int) -> None:
         """End its process, and wait until Jupyter has said so and started another."""
-        os.kill(int(self.run_cell("import os; print(os.getpid())")), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         self.page.wait_for_function("() => document.querySelector('.jp-Dialog') !== null")
-        self.wait_ready()
+        # JupyterLab sometimes misses that the new one is ready, and asks only when it connects again.
+        kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+        self.page.evaluate(f"() => {kernel}.reconnect()")
+        self.page.wait_for_function(f"() => {kernel}.status === 'idle'")
 
     def shut_kernel_down(self) -> None:
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
