@@ -73,6 +73,7 @@ class Person:
     def __init__(self, **answers: Verdict) -> None:
         self.answers = answers
         self.asked: list[Question] = []
+        self.closed: list[Question] = []
         self.grants: set[str] = set()
         self.decisions: dict[str, Decision] = {}
         self.waiting = asyncio.Event()
@@ -83,8 +84,13 @@ class Person:
     def expires_at(self) -> int:
         return 86_400_000
 
-    async def ask(self, question: Question) -> Verdict:
+    def open(self, question: Question) -> None:
         self.asked.append(question)
+
+    def close(self, question: Question) -> None:
+        self.closed.append(question)
+
+    async def answer(self, question: Question) -> Verdict:
         if question.tool not in self.answers:
             self.waiting.set()
             await asyncio.Event().wait()

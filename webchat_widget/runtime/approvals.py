@@ -59,25 +59,30 @@ class ConversationApprovals:
         """When a question that is asked now expires."""
         return self._now_ms() + int(self._seconds * 1000)
 
-    async def ask(self, question: Question) -> Verdict:
-        """Wait for the answer."""
-        decided = self.decisions.get(question.call_id)
-        if decided is not None and decided.digest == question.digest:
-            verdict = _verdict(decided)
-            self._show(question, verdict)
-            return verdict
+    def open(self, question: Question) -> None:
+        """From now on it can be answered; it is at once where it was before a restart."""
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._open[question.call_id] = question, answer
+        decided = self.decisions.get(question.call_id)
+        if decided is not None and decided.digest == question.digest:
+            self._settle(question, answer, _verdict(decided))
+
+    async def answer(self, question: Question) -> Verdict:
+        """Wait for the answer."""
+        _, answer = self._open[question.call_id]
         try:
             await asyncio.wait([answer], timeout=max(0, question.expires_at - self._now_ms()) / 1000)
             async with self._deciding:  # an answer that is being stored still counts
                 if not answer.done():
-                    answer.set_result(Verdict("expired"))
-                    self._show(question, answer.result())
+                    self._settle(question, answer, Verdict("expired"))
             return answer.result()
         finally:
-            answer.cancel()
-            del self._open[question.call_id]
+            self.close(question)
+
+    def close(self, question: Question) -> None:
+        """From now on it can't be answered."""
+        if (opened := self._open.pop(question.call_id, None)) is not None:
+            opened[1].cancel()
 
     # -- what the person answers ---------------------------------------------------------------------
 
@@ -116,8 +121,7 @@ class ConversationApprovals:
                 self._grants.add(question.tool)
             if answer.done():  # the run was stopped meanwhile
                 raise _stale("The run was stopped, so the call is not made.")
-            self._show(question, _verdict(decision))
-            answer.set_result(_verdict(decision))
+            self._settle(question, answer, _verdict(decision))
 
     def _again(self, call_id: str, decision: Decision) -> None:
         """An answer to what is not asked, or not any more."""
@@ -131,7 +135,8 @@ class ConversationApprovals:
         if state != _STATES[decision.decision]:
             raise Conflict("This call was decided otherwise already.", code="decided")
 
-    def _show(self, question: Question, verdict: Verdict) -> None:
+    def _settle(self, question: Question, answer: asyncio.Future[Verdict], verdict: Verdict) -> None:
+        answer.set_result(verdict)
         approval = question.approval(verdict.state, verdict.reason)
         saved = asyncio.ensure_future(
             self._stream.emit(CallDelta(id=question.call_id, patch={"approval": approval}))

@@ -54,6 +54,14 @@ class Approvals(Protocol):
         """When a question that is asked now expires."""
         ...
 
-    async def ask(self, question: Question) -> Verdict:
-        """Wait for the answer. A yes is on disk before it is told, and told once."""
+    def open(self, question: Question) -> None:
+        """From now on it can be answered: before anybody sees it."""
+        ...
+
+    async def answer(self, question: Question) -> Verdict:
+        """Wait for the answer to an open question. A yes is on disk before it is told, and told once."""
+        ...
+
+    def close(self, question: Question) -> None:
+        """From now on it can't be answered."""
         ...

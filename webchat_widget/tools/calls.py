@@ -85,6 +85,9 @@ class Calls:
         self._shop = shop
         self._calls = calls
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        for call in calls:
+            if call.question is not None:
+                shop.approvals.open(call.question)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -122,12 +125,19 @@ class Calls:
 
     def close(self) -> list[RunEvent]:
         """End those that have not ended."""
+        self._close_questions()
         return [event for call in self._calls if call.stage != "ended" for event in self._cancelled(call)]
 
     def suspend(self) -> list[RunEvent]:
         """End those that run; those that wait for a person go on doing so when they are restored."""
+        self._close_questions()
         running = [call for call in self._calls if call.stage == "running"]
         return [event for call in running for event in self._cancelled(call)]
+
+    def _close_questions(self) -> None:
+        for call in self._calls:
+            if call.question is not None:
+                self._shop.approvals.close(call.question)
 
     # -- one call ------------------------------------------------------------------------------------
 
@@ -149,6 +159,7 @@ class Calls:
             call.question = await self._question(call, arguments)
             if call.question is not None:
                 call.stage = "asking"
+                self._shop.approvals.open(call.question)
                 asking = {"status": "asking", "approval": call.question.approval("pending")}
                 await self._shop.sink.emit(
                     self._started(call, arguments), CallDelta(id=call.id, patch=asking)
@@ -164,7 +175,8 @@ class Calls:
             raise _Ended("failed", "The arguments were no JSON object. Send them again as one.", bad=True)
         tool, name, approvals = self._tool(call), call.made.name, self._shop.approvals
         try:
-            asks = await tool.asks(arguments)
+            # The arguments anew, here and when it is called: what a tool is given, it may change.
+            asks = await tool.asks(_again(call))
         except BadArguments as error:
             raise _Ended("failed", str(error)[:_MAX_MESSAGE], bad=True) from None
         except Exception:  # who can't tell has to ask
@@ -172,14 +184,12 @@ class Calls:
             asks = True
         if not asks or approvals.granted(name):
             return None
-        # The arguments again, as they came: what the tool has seen, it may have changed.
-        digest = digest_of(name, _again(call))
-        return Question(call.id, name, digest, approvals.expires_at())
+        return Question(call.id, name, digest_of(name, arguments), approvals.expires_at())
 
     async def _wait_for_yes(self, question: Question) -> None:
         self._shop.run_time.pause()
         try:
-            verdict = await self._shop.approvals.ask(question)
+            verdict = await self._shop.approvals.answer(question)
         finally:
             self._shop.run_time.resume()
         if verdict.state == "expired":

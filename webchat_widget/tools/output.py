@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -143,7 +144,7 @@ def _plain(value: Any, levels: int, *, exact: bool) -> Any:
         case int():
             return int(value) if exact or abs(value) <= MAX_SEQ else str(int(value))
         case float():
-            return float(value) if value - value == 0 else str(float(value))
+            return float(value) if math.isfinite(value) else json.dumps(float(value))
     if levels == 0:
         raise ValueError("too deep")
     match value:
