@@ -12,7 +12,7 @@ import { str } from "./parts";
  * a yes.
  */
 export function Ask({ entity, question }: { entity: Entity; question: Question }) {
-  const { session } = useView();
+  const { session, goOn } = useView();
   const { name, input, inputText } = entity.props;
   const [sending, setSending] = useState(false);
   const [failed, setFailed] = useState<string | null>(null);
@@ -25,7 +25,7 @@ export function Ask({ entity, question }: { entity: Entity; question: Question }
     setFailed(null);
     const { digest } = question;
     void session.approve({ callId: entity.id, decision, digest, reason }).then((why) => {
-      if (why === null) return; // the row tells how it goes on
+      if (why === null) return goOn(); // the row tells how it goes on
       underWay.current = false;
       setSending(false);
       setFailed(why);

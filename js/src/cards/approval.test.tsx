@@ -86,6 +86,7 @@ describe("a call that asks", () => {
     expect(find("approval")).toBeNull();
     expect(card().dataset.status).toBe("running");
     expect(card().textContent).toContain(words);
+    expect(document.activeElement?.tagName).toBe("TEXTAREA");
   });
 
   it("Deny opens a field for the reason, which is optional", async () => {
@@ -158,16 +159,32 @@ describe("a call that asks", () => {
     expect(find("statusbar")?.textContent).toContain("Waiting for your answerShow");
   });
 
+  it("takes the focus from nobody who has gone elsewhere meanwhile", async () => {
+    await ask();
+    const cell = document.createElement("input");
+    document.body.append(cell);
+    find("approve-once")?.click();
+    cell.focus();
+    await settle();
+    expect(host.approvals).toHaveLength(1);
+    expect(document.activeElement).toBe(cell);
+    cell.remove();
+  });
+
   it("asks no more when it expired, or its run was stopped", async () => {
     await ask();
     host.emit("tool.delta", "r:call:1", { patch: { approval: { ...pending, state: "expired" } } });
     host.emit("tool.done", "r:call:1", { status: "denied" });
     await settle();
     expect(card().textContent).toContain("Expired");
-    await ask("r:call:2");
+    await ask("r:call:2", "stopped");
+    host.emit("tool.delta", "r:call:2", { patch: { approval: { ...pending, state: "expired" } } });
     host.emit("tool.done", "r:call:2", { status: "cancelled" });
     await settle();
     expect(find("approval")).toBeNull();
+    expect(el.querySelectorAll("[data-kind=tool_call]")[1]?.textContent).toBe(
+      "Wanted to use stoppedwidth: 3, height: 4cancelled",
+    );
     expect(find("statusbar")?.textContent).not.toContain("Waiting for your answer");
   });
 });
@@ -263,6 +280,7 @@ describe("whatever a row says", () => {
     send: () => {},
     edit: () => {},
     show: () => {},
+    goOn: () => {},
   };
 
   it("its card stands, and offers a yes only to a question with a digest", () => {

@@ -40,6 +40,7 @@ function draw(kind: string, props: Record<string, unknown>, id = "r:x:1", run = 
     send,
     edit: vi.fn(),
     show: vi.fn(),
+    goOn: vi.fn(),
   };
   const redraw = (props: Record<string, unknown>) =>
     render(

@@ -39,7 +39,8 @@ function Call({ entity }: { entity: Entity }) {
   const state = Object.hasOwn(STATES, str(status)) ? STATES[str(status)] : undefined;
   const verdict = verdictOf(entity);
   const allowed = verdict?.verdict === "once" || verdict?.verdict === "always";
-  const used = status === "denied" ? "Wanted to use " : running ? "Using " : "Used ";
+  const never = status === "denied" || (verdict !== null && !allowed);
+  const used = never ? "Wanted to use " : running ? "Using " : "Used ";
   return (
     <div class="wc-fold wc-tool" data-open={open}>
       <button type="button" class="wc-fold-head" aria-expanded={open} onClick={() => setOpen(!open)}>
@@ -59,7 +60,8 @@ function Call({ entity }: { entity: Entity }) {
           </span>
         )}
       </button>
-      {verdict && !allowed && <Note>{verdict.words}</Note>}
+      {/* what was stopped while it asked can't be answered any more, and says that it was cancelled */}
+      {verdict && !allowed && status !== "cancelled" && <Note>{verdict.words}</Note>}
       {running && !verdict && status === "asking" && (
         <Note icon="alert">
           This call waits for an answer, and this page cannot read its question. Reload it.

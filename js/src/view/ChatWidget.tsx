@@ -53,6 +53,12 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         row?.scrollIntoView({ block: "nearest" });
         row?.querySelector<HTMLElement>("[data-part=approval]")?.focus({ preventScroll: true });
       },
+      goOn: () => {
+        const page = root.current?.getRootNode() as Document | ShadowRoot | undefined;
+        const focused = page?.activeElement ?? document.body;
+        const here = focused === document.body || root.current?.contains(focused);
+        if (here) input.current?.focus({ preventScroll: true });
+      },
     }),
     [session, profile, onSend, sent, put],
   );

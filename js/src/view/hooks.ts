@@ -32,6 +32,8 @@ export interface ViewContext {
   readonly edit: (prompt: string, pictures?: readonly Picture[]) => void;
   /** Scrolls to a row, and puts the focus on what it asks. */
   readonly show: (id: string) => void;
+  /** What had the focus is done with: puts it where a person goes on, unless they have gone elsewhere. */
+  readonly goOn: () => void;
 }
 
 export const View = createContext<ViewContext | null>(null);

@@ -62,7 +62,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("tool" as const),
       id,
-      what: fc.integer({ min: 0, max: 3 }),
+      what: fc.integer({ min: 0, max: 5 }),
       fault,
     }),
   },
@@ -105,6 +105,8 @@ const commStep: fc.Arbitrary<CommStep> = fc.oneof(
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
+const ASKED = { digest: "d", expiresAt: 1, state: "pending" };
+
 const players: { [Kind in Step["do"]]: (host: FakeHost, step: Extract<Step, { do: Kind }>) => void } = {
   text(host, { id, piece, fault }) {
     const key = `m${id}`;
@@ -122,7 +124,13 @@ const players: { [Kind in Step["do"]]: (host: FakeHost, step: Extract<Step, { do
     if (!host.store.has(key)) host.emit("tool.start", key, { name: "f", input: {} }, fault);
     else if (what === 0) host.emit("tool.done", key, { status: "completed" }, fault);
     else if (what === 1) host.emit("tool.result", `${key}:result`, { toolCallId: key, result: "1" }, fault);
-    else host.emit("tool.delta", key, { append: { stdout: { offset, delta: "x\n" } } }, fault);
+    else if (what === 2)
+      host.emit("tool.delta", key, { patch: { status: "asking", approval: ASKED } }, fault);
+    else if (what === 3) {
+      const approval = { ...ASKED, state: "once" };
+      const patch = { status: "running", approval, progress: { value: 0.5, text: "half" } };
+      host.emit("tool.delta", key, { patch }, fault);
+    } else host.emit("tool.delta", key, { append: { stdout: { offset, delta: "x\n" } } }, fault);
   },
   run: (host, { id, state, fault }) =>
     host.emit(`run.${state}`, `r${id}`, { runId: `r${id}`, status: state }, fault),
