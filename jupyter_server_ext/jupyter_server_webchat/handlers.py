@@ -13,6 +13,7 @@ from tornado import web
 from webchat_widget.errors import BadRequest
 from webchat_widget.requests import (
     check_conv_id,
+    parse_approval,
     parse_chat,
     parse_settings,
     parse_stop,
@@ -115,6 +116,20 @@ class ToolsHandler(BodyHandler):
         self.answer({"tools": tools.names})
 
 
+class ApprovalHandler(BodyHandler):
+    """POST /conversations/{conv_id}/approvals/{call_id}"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:approvals")
+    async def post(self, conv_id: str, call_id: str) -> None:
+        """Say yes or no to a tool call."""
+        check_conv_id(conv_id)
+        decision = parse_approval(self.body())
+        await self.service.approve(conv_id, call_id, decision)
+        status = "denied" if decision.decision == "deny" else decision.decision
+        self.answer({"status": status, "call_id": call_id})
+
+
 class ConversationsHandler(WebChatHandler):
     """GET /conversations"""
 
@@ -194,4 +209,5 @@ ROUTES: list[tuple[Any, ...]] = [
     (rf"webchat/conversations/{_ID}/settings", SettingsHandler),
     (rf"webchat/conversations/{_ID}/handover", HandoverHandler),
     (rf"webchat/conversations/{_ID}/tools", ToolsHandler),
+    (rf"webchat/conversations/{_ID}/approvals/{_ID}", ApprovalHandler),
 ]

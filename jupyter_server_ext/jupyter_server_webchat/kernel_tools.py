@@ -29,7 +29,7 @@ from webchat_widget.typing import JSONObject
 
 from .registration import Offered, Registration
 
-__all__ = ["MESSAGE", "KernelTool", "kernel_tools"]
+__all__ = ["MESSAGE", "KernelTool", "KernelUnreachable", "kernel_tools"]
 
 MESSAGE = "webchat_tool"
 _PROTOCOL = 1
@@ -43,6 +43,13 @@ _SILENCE_SECONDS = 5.0
 _KEEP_SECONDS = 3.0
 """Between two words that a call which waits is still wanted."""
 _AGAIN = "Run the cell that makes the chat again."
+
+
+class KernelUnreachable(WebChatError):
+    """A call that a kernel did not take, or that ended with the kernel."""
+
+    code = "kernel_unreachable"
+    status = 503
 
 
 class _Progress(Struct):
@@ -88,8 +95,10 @@ class KernelTool:
     async def asks(self, arguments: JSONObject) -> bool:
         """Whether a person must say yes; the kernel looks at the arguments first. In doubt: yes.
 
-        Raises BadArguments, and WebChatError where the kernel's process has gone.
+        Raises BadArguments, and KernelUnreachable where the kernel's process goes meanwhile.
         """
+        if self._kernel.lost:
+            return False  # there is nothing to allow: the call will say so
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 with self._kernel.exchange("asks", **self._request(arguments)) as exchange:
@@ -101,7 +110,7 @@ class KernelTool:
         return self._approval != "never" if said.asks is None else said.asks
 
     async def call(self, arguments: JSONObject, report: Report) -> Output:
-        """`Tool.call`; also raises WebChatError where the kernel's process has gone, or does not answer."""
+        """`Tool.call`; also raises KernelUnreachable."""
         request = {**self._request(arguments), "run_id": CALLING_RUN.get()}
         with self._kernel.exchange("call", **request) as exchange:
             try:
@@ -138,6 +147,7 @@ class _Kernel:
         self._id = kernel_id
         self._manager = kernels.get_kernel(kernel_id)
         self._process = self._pid()
+        self._lost = False
 
     @property
     def busy(self) -> bool:
@@ -146,8 +156,8 @@ class _Kernel:
 
     @contextmanager
     def exchange(self, op: str, **request: Any) -> Iterator[_Exchange]:
-        """Send a request for a tool over a channel of its own. Raises WebChatError where nobody is there."""
-        if not self._is_the_same():
+        """Send a request for a tool over a channel of its own. Raises KernelUnreachable."""
+        if self.lost:
             raise self._gone(f"before {request['name']} could run")
         session = Session(config=self._manager.session.config, key=self._manager.session.key)
         stream = self._manager.connect_control(identity=session.bsession)
@@ -160,21 +170,26 @@ class _Kernel:
             stream.close(linger=1000)  # a cancel may be on its way
 
     async def check(self, meanwhile: str) -> None:
-        """Raise WebChatError where the process is not there any more."""
-        if not (self._is_the_same() and await ensure_async(self._manager.is_alive())):
+        """Raise KernelUnreachable where the process is not there any more."""
+        if self.lost or not await ensure_async(self._manager.is_alive()):
             raise self._gone(meanwhile)
         self._manager.last_activity = datetime.now(UTC)  # what works for a chat is not culled as idle
 
-    def leaving(self, name: str) -> WebChatError | None:
+    def leaving(self, name: str) -> KernelUnreachable | None:
         """What ends a call that Jupyter interrupts because it shuts the kernel down, or starts it again."""
         return self._gone(f"while {name} was running") if self._manager.shutting_down else None
 
-    def _gone(self, meanwhile: str) -> WebChatError:
-        what = "was restarted, or has died," if self._id in self._kernels else "was shut down"
-        return _unreachable(f"The kernel of this notebook {what} {meanwhile}. {_AGAIN}")
+    @property
+    def lost(self) -> bool:
+        """Whether another process, or none, has taken the place of this one; for good."""
+        there = self._id in self._kernels and self._kernels.get_kernel(self._id) is self._manager
+        self._lost = self._lost or not there or self._pid() != self._process
+        return self._lost
 
-    def _is_the_same(self) -> bool:
-        return self._id in self._kernels and self._pid() == self._process
+    def _gone(self, meanwhile: str) -> KernelUnreachable:
+        return KernelUnreachable(
+            f"The kernel of this notebook was restarted or shut down, or has died, {meanwhile}. {_AGAIN}"
+        )
 
     def _pid(self) -> int | None:
         return getattr(self._manager.provisioner, "pid", None)
@@ -201,8 +216,8 @@ class _Exchange:
         self._session.send(self._stream, MESSAGE, content)
 
     async def hear(self, silent: Callable[[], None] = lambda: None) -> _Said:
-        """The next reply; `silent` is called while a busy kernel says nothing. Raises WebChatError where no
-        reply will come."""
+        """The next reply; `silent` is called while a busy kernel says nothing. Raises KernelUnreachable
+        where no reply will come."""
         while True:
             try:
                 async with asyncio.timeout(_PULSE_SECONDS):
@@ -222,7 +237,7 @@ class _Exchange:
         if not self._taken and self._kernel.busy:  # with something that lets no other thread run
             silent()
         elif not self._taken and now - self._began > _SILENCE_SECONDS:
-            raise _unreachable(f"The kernel of this notebook does not answer to {self._name}. {_AGAIN}")
+            raise KernelUnreachable(f"The kernel of this notebook does not answer to {self._name}. {_AGAIN}")
         if self._waits and now - self._kept > _KEEP_SECONDS:
             self._kept = now
             self.send("keep")
@@ -252,14 +267,10 @@ def _raised(name: str, failure: _Failure) -> Exception:
             error.add_note(failure.traceback)
             return error
         case "unknown":
-            return _unreachable(f"This notebook does not offer {name} any more. {_AGAIN}")
+            return KernelUnreachable(f"This notebook does not offer {name} any more. {_AGAIN}")
         case "late":
-            return _unreachable(f"The kernel of this notebook was too busy to run {name}. Try again.")
-    return _unreachable(
+            return KernelUnreachable(f"The kernel of this notebook was too busy to run {name}. Try again.")
+    return KernelUnreachable(
         f"{name} can't be called: the kernel of this notebook and the Jupyter server have different versions "
         "of webchat-widget. Restart both."
     )
-
-
-def _unreachable(message: str) -> WebChatError:
-    return WebChatError(message, code="kernel_unreachable")

@@ -87,6 +87,7 @@ class Kernel:
         self.client.stop_channels()
         if self.id in self.kernels:
             await self.kernels.shutdown_kernel(self.id, now=True)
+        self.kernels.context.destroy(linger=0)
 
     async def run(self, code: str, *, allow_stdin: bool = False) -> str:
         """Run a cell to its end; what it printed."""

@@ -24,7 +24,22 @@ GOOD: dict[tuple[str, str], tuple[str, dict[str, object] | None]] = {
     (r"webchat/conversations/([^/]+)/stop", "POST"): ("webchat/conversations/access/stop", {}),
     (r"webchat/conversations/([^/]+)/settings", "PUT"): ("webchat/conversations/access/settings", {}),
     (r"webchat/conversations/([^/]+)/handover", "POST"): ("webchat/conversations/access-3/handover", {}),
+    (r"webchat/conversations/([^/]+)/tools", "PUT"): (
+        "webchat/conversations/access/tools",
+        {"kernel_id": "none"},
+    ),
+    (r"webchat/conversations/([^/]+)/approvals/([^/]+)", "POST"): (
+        "webchat/conversations/access/approvals/none",
+        {"decision": "once", "digest": "0" * 64},
+    ),
 }
+LET_IN = {
+    "webchat": 302,
+    "webchat/ws?conv_id=access": 101,
+    "webchat/conversations/access/tools": 404,  # no such kernel
+    "webchat/conversations/access/approvals/none": 404,  # no such call
+}
+"""The status of a request that got through, where it is not 200."""
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CASES = [pytest.param(verb, *good, id=f"{verb} {pattern}") for (pattern, verb), good in GOOD.items()]
 UPGRADE = {
@@ -89,19 +104,19 @@ class TestEveryRoute:
     def test_lets_a_token_in(self, server: Jupyter, verb: str, path: str, body: object) -> None:
         with httpx.Client() as http:
             status = ask(http, server, verb, path, body, {"Authorization": f"token {server.token}"})
-        assert status == {"webchat": 302, "webchat/ws?conv_id=access": 101}.get(path, 200)
+        assert status == LET_IN.get(path, 200)
 
     def test_lets_a_browser_in_where_it_shows_its_xsrf_token(
         self, server: Jupyter, browser: httpx.Client, verb: str, path: str, body: object
     ) -> None:
         status = ask(browser, server, verb, path, body, {"X-XSRFToken": browser.cookies["_xsrf"]})
-        assert status == {"webchat": 302, "webchat/ws?conv_id=access": 101}.get(path, 200)
+        assert status == LET_IN.get(path, 200)
 
     def test_refuses_a_browser_that_changes_something_without_it(
         self, server: Jupyter, browser: httpx.Client, verb: str, path: str, body: object
     ) -> None:
         status = ask(browser, server, verb, path, body, {})
-        reads = {"webchat": 302, "webchat/ws?conv_id=access": 101}.get(path, 200)
+        reads = LET_IN.get(path, 200)
         assert status == (reads if verb == "GET" else 403)
 
     def test_refuses_another_origin(

@@ -39,10 +39,21 @@ def test_refused_invalid_utf8(client: httpx.Client) -> None:
     assert (reply.status_code, reply.json()["code"]) == (400, "bad_json")
 
 
-@pytest.mark.parametrize("size", [2**20 + 1, 20 * 2**20])
-def test_a_body_over_the_limit_gets_its_answer(client: httpx.Client, size: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "size"),
+    [
+        ("PUT", "conversations/limits/settings", 2**20 + 1),
+        ("PUT", "conversations/limits/tools", 2**20 + 1),
+        ("POST", "conversations/limits/approvals/x", 20 * 2**20),
+        ("POST", "chat", 20 * 2**20 + 1),  # a prompt may have pictures with it
+        ("POST", "chat", 40 * 2**20),
+    ],
+)
+def test_a_body_over_the_limit_gets_its_answer(
+    client: httpx.Client, method: str, path: str, size: int
+) -> None:
     body = b'{"prompt":"' + b"x" * size + b'"}'
-    reply = client.post("chat", content=body, headers={"Content-Type": "application/json"})
+    reply = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
     assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
 
 
