@@ -421,6 +421,19 @@ async def test_the_stream_of_a_server_with_habits_of_its_own(
     assert await answer(engine, turn()) == [TextChunk("Hi"), Finish("stop", usage, "test-model")]
 
 
+async def test_a_password_in_the_address_is_sent_and_in_no_log(
+    model: ModelServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = model.url.replace("http://", "http://jane:se%40cret@")
+    async with engine_for(url, model=None) as engine:
+        await answer(engine, turn())
+    assert [request.headers["authorization"] for request in model.requests] == ["Basic amFuZTpzZUBjcmV0"] * 2
+    assert caplog.records
+    for secret in ("cret", "amFuZTpzZUBjcmV0"):
+        assert secret not in caplog.text
+
+
 def test_importing_the_engine_imports_no_sdk() -> None:
     program = (
         "import sys; from webchat_widget.engines.openai import OpenAIEngine; OpenAIEngine(); "

@@ -19,7 +19,7 @@ from webchat_widget.typing import JSONObject, Usage
 from .faults import reported, unfinished
 from .history import distinct, sendable
 from .thoughts import Thoughts
-from .wire import decoder, image_url, tokens
+from .wire import decoder, image_url, tokens, whole
 
 __all__ = ["OPTIONAL", "Answer", "request"]
 
@@ -123,7 +123,7 @@ class Answer:
             self._usage = _usage(chunk.usage)
         if not chunk.choices:
             if chunk.object == "error":  # the whole chunk is the error
-                raise reported(json.loads(data))
+                raise reported(whole(data))
             return
         choice = chunk.choices[0]
         if choice.finish_reason:

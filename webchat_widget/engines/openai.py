@@ -7,11 +7,13 @@ own objects cost 170 to 200 µs a chunk. The SDK is imported on the first turn.
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from webchat_widget.errors import EngineError
 from webchat_widget.events import EngineEvent, Retrying
@@ -205,9 +207,11 @@ class OpenAIEngine:
         async with self._starting:
             if self._client is None:
                 sdk = await asyncio.to_thread(import_module, "openai")
+                base_url, headers = _apart(self._base_url)
                 self._client = sdk.AsyncOpenAI(
                     api_key=self._api_key or "none",
-                    base_url=self._base_url,
+                    base_url=base_url,
+                    default_headers=headers,
                     timeout=self._timeout,
                     max_retries=0,
                 )
@@ -229,3 +233,14 @@ class OpenAIEngine:
             )
         self.model = models[0]
         return self.model
+
+
+def _apart(url: str) -> tuple[str, dict[str, str]]:
+    """An address without its user and password, and these as a header: the HTTP library logs addresses."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    name, _, password = user.partition(":")
+    basic = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {basic}"}

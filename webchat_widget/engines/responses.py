@@ -20,7 +20,7 @@ from webchat_widget.typing import JSONObject, Usage
 from .faults import protocol_error, reported, unfinished
 from .history import distinct, sendable
 from .thoughts import Thoughts
-from .wire import decoder, image_url, tokens
+from .wire import decoder, image_url, tokens, whole
 
 __all__ = ["OPTIONAL", "Answer", "request"]
 
@@ -127,7 +127,7 @@ class Answer:
         elif kind == "response.output_item.done" and event.item is not None:
             yield from self._whole(event.output_index, event.item)
         elif kind == "error" or event.error is not None:
-            raise reported(event.error or json.loads(data))
+            raise reported(event.error or whole(data))
         elif event.response is not None:
             yield from self._about(kind, event.response)
 

@@ -9,10 +9,11 @@ from typing import TypeVar
 import msgspec
 
 from webchat_widget.turns import Image
+from webchat_widget.typing import JSONObject
 
 from .faults import protocol_error
 
-__all__ = ["check_content_type", "decoder", "image_url", "tokens"]
+__all__ = ["check_content_type", "decoder", "image_url", "tokens", "whole"]
 
 T = TypeVar("T")
 
@@ -32,6 +33,10 @@ def decoder(kind: type[T]) -> Callable[[bytes], T]:
             raise protocol_error() from None
 
     return decode
+
+
+whole = decoder(JSONObject)
+"""All that an event's data holds."""
 
 
 def check_content_type(content_type: str) -> None:
