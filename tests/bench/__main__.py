@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+from tests.bench import tools
 from tests.bench.kernel import Kernel, running_kernel
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer
@@ -68,6 +69,10 @@ def main() -> None:
     )
     for name, values in latencies.items():
         print(f"{name}: {statistics.median(values):.0f} ms ({min(values):.0f} to {max(values):.0f})")
+    with tempfile.TemporaryDirectory() as folder:
+        bare, *ways = asyncio.run(tools.latencies(Path(folder))).items()
+    for name, values in ways:
+        _say(f"tool in a kernel, from the server: {name}, ms", values, *bare)
     bundle = state["_esm"] + state["_css"]
     print(f"synced widget state: {sum(state.values()):,} bytes, of which {bundle:,} are the front-end")
     package, anywidget = _imports("import webchat_widget"), _imports("import anywidget")
