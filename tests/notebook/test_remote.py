@@ -7,14 +7,17 @@ import json
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.jupyter import Jupyter, free_port
 from tests.support.model_server import Gate, ModelServer, Reply
+from webchat_widget import tool
 from webchat_widget.errors import ServerUnavailable, WebChatError
 from webchat_widget.notebook.chat import Changes, Run
 from webchat_widget.notebook.remote import RemoteChat, Server, find_server
+from webchat_widget.tools.function import function_tool
 
 
 @pytest.fixture
@@ -131,6 +134,42 @@ def test_what_the_server_refuses_is_said_in_its_words(chat: RemoteChat, conv: st
     with pytest.raises(WebChatError, match="blank") as error:
         chat.send("  ", conv_id=conv)
     assert (error.value.code, error.value.status) == ("blank_prompt", 400)
+
+
+def test_a_decision_on_a_call_that_there_is_not(chat: RemoteChat, conv: str) -> None:
+    with pytest.raises(WebChatError, match="no such call") as error:
+        chat.approve(conv, "a/b c", "deny", "0" * 64, "no")
+    assert (error.value.code, error.value.status) == ("unknown_call", 404)
+
+
+def test_tools_of_a_kernel_that_there_is_not(chat: RemoteChat, conv: str) -> None:
+    def area(width: int) -> int:
+        """The area."""
+        return width
+
+    with pytest.raises(WebChatError, match="no such kernel") as error:
+        chat.register(conv, "none", [function_tool(area)], {"df": "3 rows"})
+    assert (error.value.code, error.value.status) == ("unknown_kernel", 404)
+
+
+def test_tools_are_described_as_their_authors_say(chat: RemoteChat, monkeypatch: pytest.MonkeyPatch) -> None:
+    @tool(read_only=True)
+    def look() -> None:
+        """Look at it."""
+
+    @tool(approval=lambda days: days > 7)
+    def wipe(days: int) -> None: ...
+
+    sent: list[Any] = []
+    monkeypatch.setattr(chat, "_call", lambda *request: sent.append(request))
+    chat.register("c", "k", [function_tool(look), function_tool(wipe)], {"df": "3 rows"})
+    [(method, path, body)] = sent
+    assert (method, path) == ("PUT", "conversations/c/tools")
+    assert body["kernel_id"] == "k"
+    assert body["contexts"] == [{"name": "df", "text": "3 rows"}]
+    described = [(tool["name"], tool["description"], tool["approval"]) for tool in body["tools"]]
+    assert described == [("look", "Look at it.", "never"), ("wipe", "", "predicate")]
+    assert body["tools"][1]["parameters"]["required"] == ["days"]
 
 
 def test_a_wrong_token(server: Jupyter, conv: str) -> None:
