@@ -233,6 +233,19 @@ describe("what is shown of a call", () => {
   });
 });
 
+describe("no question is asked", () => {
+  const asking = { name: "f", input: {}, status: "asking", approval: pending, done: false };
+  it.each([
+    ["by a call that has ended", { ...asking, done: true }],
+    ["by one that is at work", { ...asking, status: "running" }],
+    ["that was decided", { ...asking, approval: { ...pending, state: "once" } }],
+    ["that an answer could not name", { ...asking, approval: { ...pending, digest: "" } }],
+  ])("%s", (_name, props) => {
+    expect(questionOf({ id: "t", kind: "tool_call", version: 1, props })).toBeNull();
+    expect(questionOf({ id: "t", kind: "tool_call", version: 1, props: asking })).not.toBeNull();
+  });
+});
+
 describe("whatever a row says", () => {
   const words = fc.constantFrom(
     "asking",
