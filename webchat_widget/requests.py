@@ -210,7 +210,7 @@ def _parse_images(data: Any) -> tuple[Image, ...]:
 
 def _parse_image(item: JSONObject) -> tuple[Image, int]:
     """A picture and its size in bytes."""
-    name, mime, data = item.get("name") or "", item.get("mime"), item.get("data")
+    name, mime, data = item.get("name", ""), item.get("mime"), item.get("data")
     if not (isinstance(name, str) and isinstance(mime, str) and isinstance(data, str)):
         raise BadRequest(
             "An attachment has 'name', 'mime' and 'data' (base64), all strings.",

@@ -146,6 +146,38 @@ _CASES: dict[str, tuple[ev.RunEvent, dict[str, Any], tuple[str, str, dict[str, A
         {"type": "tool.result", "id": "c:result", "data": {"toolCallId": "c", "result": "no", "error": "no"}},
         ("c:result", "tool_result", {"toolCallId": "c", "result": "no", "error": "no"}),
     ),
+    "a result with forms for a card": (
+        ev.CallResult(call_id="c", result="t", mime={"text/html": "<b>t</b>"}),
+        {
+            "type": "tool.result",
+            "id": "c:result",
+            "data": {"toolCallId": "c", "result": "t", "mime": {"text/html": "<b>t</b>"}},
+        },
+        (
+            "c:result",
+            "tool_result",
+            {"toolCallId": "c", "result": "t", "mime": {"text/html": "<b>t</b>"}},
+        ),
+    ),
+    "a call asks": (
+        ev.CallDelta(id="c", patch={"status": "asking", "approval": {"state": "pending"}}),
+        {
+            "type": "tool.delta",
+            "id": "c",
+            "data": {"patch": {"status": "asking", "approval": {"state": "pending"}}},
+        },
+        (
+            "c",
+            "tool_call",
+            {
+                "name": "t",
+                "input": {},
+                "status": "asking",
+                "done": False,
+                "approval": {"state": "pending"},
+            },
+        ),
+    ),
     "a call ends": (
         ev.CallDone(id="c", status="timed_out", duration_ms=0),
         {"type": "tool.done", "id": "c", "data": {"status": "timed_out", "durationMs": 0}},

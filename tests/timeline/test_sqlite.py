@@ -744,3 +744,44 @@ async def test_a_file_in_which_nothing_was_said_may_go(tmp_path: Path) -> None:
     assert await store.load("d") is None
     await store.close()
     assert path.exists()
+
+
+class TestRunsThatWait:
+    """Where a run stands, and what need not be asked any more."""
+
+    async def test_a_checkpoint_belongs_to_its_run(self, any_store: SQLiteStore) -> None:
+        run = PendingRun("r", 1, True, {"prompt": "p"})
+        await any_store.write(batch(pending=(run,)))
+        await any_store.write(batch(version=2, checkpoints=(("r", {"rounds": 1}), ("gone", {"rounds": 9}))))
+        await any_store.write(batch(version=3, pending=(run,)))
+        loaded = await any_store.load("c")
+        assert loaded is not None
+        assert loaded.pending == [PendingRun("r", 1, True, {"prompt": "p"}, {"rounds": 1})]
+        await any_store.write(batch(version=4, checkpoints=(("r", {"rounds": 2}),), ended=("r",)))
+        loaded = await any_store.load("c")
+        assert loaded is not None
+        assert loaded.pending == []
+
+    async def test_grants_are_a_conversation_s_own(self, any_store: SQLiteStore) -> None:
+        await any_store.write(batch(grants=("area", "launch")))
+        await any_store.write(batch(version=2, grants=("area",)))
+        await any_store.write(batch("other"))
+        loaded, other = await any_store.load("c"), await any_store.load("other")
+        assert loaded is not None
+        assert other is not None
+        assert set(loaded.grants) == {"area", "launch"}
+        assert other.grants == ()
+
+    async def test_a_file_of_the_first_version_is_brought_to_the_newest(self, file: Path) -> None:
+        with sqlite3.connect(file) as db:
+            db.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1;")
+            db.execute("INSERT INTO conversations VALUES ('c', 1, 1, '', '{}')")
+            db.execute("INSERT INTO runs VALUES ('r', 'c', 1, 1, '{}')")
+        db.close()
+        store = SQLiteStore(file)
+        loaded = await store.load("c")
+        assert loaded is not None
+        assert loaded.pending == [PendingRun("r", 1, True, {})]
+        assert loaded.grants == ()
+        await store.write(batch(version=2, grants=("area",), checkpoints=(("r", {"rounds": 1}),)))
+        await store.close()

@@ -14,13 +14,17 @@ from webchat_widget import tool
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import EngineError, StoreUnavailable
 from webchat_widget.events import (
+    CallDelta,
     CallDone,
     CallOutput,
     CallRequest,
     CallResult,
     CallStarted,
+    Carried,
     EngineEvent,
     Finish,
+    LogWritten,
+    Retrying,
     RunEvent,
     TextDelta,
     TextEnded,
@@ -32,12 +36,14 @@ from webchat_widget.sem.frames import MAX_SEQ, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.projector import Applied, Projector
 from webchat_widget.tools.approvals import Question, Verdict
+from webchat_widget.tools.arguments import digest_of, parsed
 from webchat_widget.tools.calculate import calculate
 from webchat_widget.tools.checkpoint import Checkpoint
 from webchat_widget.tools.function import function_tool
 from webchat_widget.tools.loop import CALLING_RUN, Limits, ToolLoop
+from webchat_widget.tools.output import Output
 from webchat_widget.tools.registry import ToolRegistry
-from webchat_widget.turns import Message, ToolCall, Turn
+from webchat_widget.turns import Message, ToolCall, ToolSchema, Turn
 from webchat_widget.typing import Usage
 
 PROMPT = Message("user", "1 + 1?")
@@ -702,3 +708,204 @@ class TestStop:
         stage = Stage([CallRequest("a", "wait", "{}"), CALLS], tools=[wait], clock=lambda: now[0])
         await stage.stop_when(entered.wait())
         assert [e.duration_ms for e in stage.told if isinstance(e, CallDone)] == [1500]
+
+
+class TestApproval:
+    """What the loop does with a tool that asks; who answers how is tests/runtime/test_approvals.py."""
+
+    @staticmethod
+    def launch(target: str = "moon") -> str:
+        return f"launched to {target}"
+
+    async def test_a_yes(self) -> None:
+        person = Person(launch=Verdict("once"))
+        stage = Stage([raw("{}", name="launch"), CALLS], "Done.", tools=[self.launch], person=person)
+        await stage.run_and_close()
+        (question,) = person.asked
+        assert (question.call_id, question.tool) == ("r:call:1", "launch")
+        pending = {"digest": question.digest, "expiresAt": 86_400_000, "state": "pending"}
+        assert stage.told[:3] == [
+            CallStarted(id="r:call:1", name="launch", input={}),
+            CallDelta(id="r:call:1", patch={"status": "asking", "approval": pending}),
+            CallDelta(id="r:call:1", patch={"status": "running"}),
+        ]
+        assert stage.result() == ("completed", "launched to moon")
+
+    @pytest.mark.parametrize(
+        ("verdict", "about"),
+        [
+            (Verdict("denied"), "did not allow"),
+            (Verdict("denied", "Too dear."), "Too dear."),
+            (Verdict("expired"), "in time"),
+        ],
+    )
+    async def test_a_no(self, verdict: Verdict, about: str) -> None:
+        person = Person(launch=verdict)
+        stage = Stage([raw("{}", name="launch"), CALLS], "I see.", tools=[self.launch], person=person)
+        await stage.run_and_close()
+        status, text = stage.result()
+        assert status == "denied"
+        assert about in text
+
+    async def test_a_tool_that_was_granted_does_not_ask(self) -> None:
+        person = Person()
+        person.grants.add("launch")
+        stage = Stage([raw("{}", name="launch"), CALLS], "Done.", tools=[self.launch], person=person)
+        await stage.run_and_close()
+        assert person.asked == []
+        assert stage.result()[0] == "completed"
+
+    async def test_what_can_t_run_does_not_ask(self) -> None:
+        person = Person()
+        requests = [raw("{oops", name="launch"), raw("{}", name="land"), raw('{"x": 1}', name="launch")]
+        stage = Stage([*requests, CALLS], "I see.", tools=[self.launch], person=person)
+        await stage.run_and_close()
+        assert person.asked == []
+
+    async def test_a_stop_while_it_asks(self) -> None:
+        person = Person()
+        requests = [raw("{}", name="launch"), asks()]
+        stage = Stage([*requests, CALLS], tools=[self.launch, calculate], person=person)
+        await stage.stop_when(person.waiting.wait())
+        patches = [e.patch for e in stage.told if isinstance(e, CallDelta)]
+        assert patches[-1]["approval"]["state"] == "expired"
+        assert [m.role for m in stage.loop.produced] == ["assistant", "tool", "tool"]
+        assert person.closed
+
+    async def test_the_digest_is_of_name_and_arguments_whatever_their_order(self) -> None:
+        def digests(*calls: tuple[str, str]) -> list[str]:
+            return [digest_of(name, parsed(text)) for name, text in calls]  # type: ignore[arg-type]
+
+        same = digests(("f", '{"a": 1, "b": [2]}'), ("f", '{"b":[2],"a":1}'))
+        assert same[0] == same[1]
+        others = digests(
+            ("f", "{}"),
+            ("g", "{}"),
+            ("f", '{"a": 1}'),
+            ("f", '{"a": "1"}'),
+            ("f", '{"a": 1.5}'),
+            ("f", '{"a": true}'),
+            ("f", '{"a": [1]}'),
+            ("f", '{"a": "\\u00e9"}'),
+        )
+        assert len(set(others)) == len(others)
+
+    async def test_a_checkpoint_comes_before_the_calls(self) -> None:
+        stage = Stage(["Hm.", asks("6 * 7"), CALLS], "42.")
+        await stage.run_and_close()
+        (checkpoint,) = stage.sink.checkpoints
+        assert (checkpoint.said, checkpoint.calls, checkpoint.rounds) == ("1 + 1?", ("r:call:1",), 1)
+
+
+class TestWhatATool:
+    """… tells, and how it ends."""
+
+    async def test_prints_and_steps(self) -> None:
+        def work() -> Any:
+            yield 0.25
+            print("one")
+            yield (1.0, "done")
+            return "result"
+
+        stage = Stage([raw("{}", name="work"), CALLS], "Done.", tools=[work])
+        await stage.run_and_close()
+        printed = "".join(e.text for e in stage.told if isinstance(e, CallOutput))
+        steps = [e.patch["progress"] for e in stage.told if isinstance(e, CallDelta)]
+        assert printed == "one\n"
+        assert steps[-1] == {"value": 1.0, "text": "done"}, "the last one always arrives"
+        assert isinstance(stage.told[-1], TextEnded)
+        assert stage.result() == ("completed", "result")
+
+    async def test_gives_a_rich_result(self) -> None:
+        class Table:
+            def _repr_html_(self) -> str:
+                return "<table></table>"
+
+            def __repr__(self) -> str:
+                return "a table"
+
+        def table() -> Any:
+            return Table()
+
+        stage = Stage([raw("{}", name="table"), CALLS], "Done.", tools=[table])
+        await stage.run_and_close()
+        (result,) = (e for e in stage.told if isinstance(e, CallResult))
+        assert (result.result, result.mime) == ("a table", {"text/html": "<table></table>"})
+        assert stage.engine.turns[1].messages[-1].content == "a table"
+
+    async def test_is_interrupted_by_a_person(self) -> None:
+        def work() -> None:
+            raise KeyboardInterrupt
+
+        stage = Stage([raw("{}", name="work"), CALLS], "I see.", tools=[work])
+        await stage.run_and_close()
+        assert stage.result()[0] == "cancelled"
+
+    async def test_fails_in_detail_in_the_log_alone(self, caplog: pytest.LogCaptureFixture) -> None:
+        def work() -> None:
+            raise ValueError("wrong")
+
+        stage = Stage([raw("{}", name="work"), CALLS], "I see.", tools=[work])
+        await stage.run_and_close()
+        assert stage.result() == ("failed", "ValueError: wrong")
+        assert "Traceback" in caplog.text
+
+    async def test_waits_for_the_kernel_without_using_up_its_time(self) -> None:
+        class Waiting:
+            name = "wait"
+            schema = ToolSchema("wait", "", {"type": "object"})
+
+            async def asks(self, arguments: Any) -> bool:
+                return False
+
+            async def call(self, arguments: Any, report: Any) -> Output:
+                report.status("waiting")
+                await asyncio.sleep(0.3)
+                report.status("running")
+                return Output("there")
+
+        stage = Stage([raw("{}", name="wait"), CALLS], "Done.", limits=Limits(tool_seconds=0.2))
+        stage.loop._tools = lambda: ToolRegistry([Waiting()])
+        await stage.run_and_close()
+        assert stage.result() == ("completed", "there")
+        assert {"status": "waiting"} in [e.patch for e in stage.told if isinstance(e, CallDelta)]
+
+
+class TestBadArguments:
+    bad = CallRequest("b", "calculate", '{"expresion": "1"}')
+
+    async def test_three_in_a_row_end_the_run(self) -> None:
+        broken = CallRequest("b", "calculate", "{oops")
+        nan = CallRequest("b", "calculate", '{"expression": NaN}')
+        stage = Stage([self.bad, CALLS], [broken, CALLS], [nan, CALLS], "never")
+        error = await stage.fail()
+        assert error.code == "bad_tool_arguments"
+        assert "3 times" in error.message
+        assert len(stage.engine.turns) == 3
+
+    async def test_a_good_one_begins_the_count_anew(self) -> None:
+        stage = Stage([self.bad, CALLS], [self.bad, asks(), CALLS], [self.bad, self.bad, CALLS], "Done.")
+        await stage.run_and_close()
+        assert len(stage.engine.turns) == 4
+
+
+class TestWhatEnginesSay:
+    async def test_that_the_model_is_asked_again(self) -> None:
+        stage = Stage([Retrying("The server is busy.", 2.5), "Hi"], now_ms=lambda: 1000)
+        await stage.run_and_close()
+        assert stage.told[0] == LogWritten(
+            id="r:log:1", level="warning", message="The server is busy.", fields={"retryAt": 3500}
+        )
+
+    async def test_what_the_provider_wants_back(self) -> None:
+        item = {"type": "reasoning", "encrypted": "x\x00"}
+        stage = Stage([Carried(item), asks(), CALLS], [Carried({"n": 2}), "Done."])
+        await stage.run_and_close()
+        kept = {"type": "reasoning", "encrypted": "x\ufffd"}
+        assert [m.carried for m in stage.loop.produced] == [(kept,), (), ({"n": 2},)]
+        assert stage.engine.turns[1].messages[-2].carried == (kept,)
+
+    async def test_of_an_answer_that_broke_off_nothing_is_handed_back(self) -> None:
+        stage = Stage([Carried({"n": 1}), "Half", EngineError("x", code="interrupted", retryable=True)])
+        await stage.fail("interrupted")
+        assert stage.loop.produced == [Message("assistant", "Half")]
