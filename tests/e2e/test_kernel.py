@@ -111,8 +111,8 @@ def test_a_cell_that_runs_keeps_no_prompt_waiting(
 ) -> None:
     """From the first message on: the chat was displayed a moment before the kernel got busy.
 
-    Next to such a cell, a thread that waits for anything goes on 5 ms later: the import of the model's SDK, which
-    comes with the first prompt, then takes up to 20 s.
+    Next to such a cell, a thread that waits for anything goes on 5 ms later: the import of the model's SDK,
+    which comes with the first prompt, then takes up to 20 s.
     """
     lab = kernel_notebook("import webchat_widget")
     lab.start_cell(chat_cell())

@@ -1,4 +1,4 @@
-"""Tools that are functions of the notebook's kernel: the same for a chat on the server and one in the kernel."""
+"""Tools that are functions of the notebook's kernel: the same for a chat on the server and in the kernel."""
 
 from __future__ import annotations
 
