@@ -69,7 +69,9 @@ def _is_imported(value: Any) -> bool:
     if isinstance(value, ModuleType):
         return True
     # What is made in a cell belongs to `__main__`.
-    return (inspect.isroutine(value) or inspect.isclass(value)) and value.__module__ != "__main__"
+    return (inspect.isroutine(value) or inspect.isclass(value)) and getattr(
+        value, "__module__", ""
+    ) != "__main__"
 
 
 def name_of(value: Any) -> str | None:
