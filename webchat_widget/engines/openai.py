@@ -138,7 +138,7 @@ class OpenAIEngine:
                 wait = None if answer.heard else retries.wait(fault.after)
                 if wait is None:
                     raise
-                said = f"The model server at {host_of(self._base_url)} {fault.notice}; it is asked again."
+                said = f"The model server at {host_of(self._base_url)} {fault.notice}."
             if wait >= TOLD_FROM:
                 yield Retrying(said, wait)
             await asyncio.sleep(wait)
