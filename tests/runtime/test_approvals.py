@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import shutil
 import threading
 from collections.abc import Callable
@@ -76,11 +78,15 @@ def pad() -> Any:
     pad.stuck.set()
 
 
+def is_asking(row: dict[str, Any]) -> bool:
+    return row["props"].get("status") == "asking" and not row["props"]["done"]
+
+
 async def asking(chat: Chat, count: int = 1) -> list[dict[str, Any]]:
     """The rows that wait for a person, as soon as there are so many."""
     async with asyncio.timeout(10):
         while True:
-            rows = [r for r in await chat.rows() if r["props"].get("status") == "asking"]
+            rows = [r for r in await chat.rows() if is_asking(r)]
             if len(rows) >= count:
                 return rows
             await asyncio.sleep(0.005)
@@ -437,6 +443,32 @@ class TestStop:
         assert [id for id, _ in told(engine.turns[1])] == ["1", "2"], "each call has its result"
         assert pad.launched == []
 
+    async def test_a_stop_at_any_instant_leaves_turns_that_can_be_built_on(
+        self, start: Start, pad: Pad
+    ) -> None:
+        chance = random.Random(4)
+        answers = [["Hm.", asks(id="1"), asks("sky", id="2", name="look"), CALLS], "Done."]
+        chat = await start(ScriptedEngine(*answers * 60), tools=pad.tools)
+        for _ in range(60):
+            run = (await chat.say("Launch!"))["run_id"]
+            await asyncio.sleep(chance.uniform(0, 0.02))
+            if chance.random() < 0.5 and (rows := [r for r in await chat.rows() if is_asking(r)]):
+                with contextlib.suppress(Conflict):
+                    await asyncio.gather(say_yes(chat, rows[0]), chat.service.stop("c", run))
+            await chat.service.stop("c", run)
+            assert not chat.service.busy
+        loaded = await chat.store.load("c")
+        assert loaded is not None
+        assert not [r for r in loaded.rows if r["kind"] == "tool_call" and not r["props"]["done"]]
+        due: list[str | None] = []
+        for message in loaded.memory:
+            if message.role == "tool":
+                assert message.tool_call_id == due.pop(0)
+            else:
+                assert not due
+                due = [call.id for call in message.tool_calls]
+        assert not due
+
 
 class TestRestart:
     """A crash is a copy of the database as it is at this instant: what a killed host leaves."""
@@ -614,6 +646,55 @@ class TestRestart:
         assert other.launched == ["moon"]
         (call,) = [r for r in await again.rows() if r["kind"] == "tool_call"]
         assert call["props"]["approval"]["state"] == "once"
+
+    async def test_a_host_that_dies_after_any_write_makes_no_call_without_its_yes(
+        self, start: Start, pad: Pad, tmp_path: Path
+    ) -> None:
+        """The database after each write, opened by a host that nobody answers."""
+
+        class Filmed(SQLiteStore):
+            shots: list[Path]
+
+            one_by_one: asyncio.Lock
+
+            async def _film(self, write: Callable[[], Any]) -> None:
+                async with self.one_by_one:
+                    await write()
+                    folder = tmp_path / f"shot-{len(self.shots)}"
+                    folder.mkdir()
+                    for suffix in ("", "-wal"):
+                        shutil.copy(f"{self.path}{suffix}", folder / f"t.sqlite{suffix}")
+                    self.shots.append(folder / "t.sqlite")
+
+            def write(self, batch: Batch) -> Any:
+                write = super().write
+                return asyncio.ensure_future(self._film(lambda: write(batch)))
+
+        store = Filmed(tmp_path / "timeline.sqlite")
+        store.shots, store.one_by_one = [], asyncio.Lock()
+        chat = await start(ScriptedEngine(["Hm.", asks(), CALLS], "Done."), tools=pad.tools, store=store)
+        await chat.say("Launch!")
+        await say_yes(chat, (await asking(chat))[0])
+        await ended(chat)
+        await chat.service.close()
+        made = []
+        for shot in store.shots:
+            there = SQLiteStore(shot)
+            loaded = await there.load("c")
+            assert loaded is not None
+            allowed = any((run.checkpoint or {}).get("decisions") for run in loaded.pending)
+            waits = any(is_asking(row) for row in loaded.rows)
+            other = Pad()
+            again = await start(ScriptedEngine("Done."), tools=other.tools, store=there)
+            await again.service.start()
+            if allowed or not waits:
+                async with asyncio.timeout(10):
+                    while again.service.busy:
+                        await asyncio.sleep(0.005)
+            assert other.launched == (["moon"] if allowed and waits else [])
+            made.append((allowed, waits))
+            await again.service.close()
+        assert {(False, False), (False, True), (True, True)} <= set(made), "each moment was seen"
 
     async def test_a_question_that_expired_while_nobody_was_there(
         self, start: Start, pad: Pad, tmp_path: Path
