@@ -42,8 +42,8 @@ _OUTPUTS = """id => {
 }"""
 
 # What keeps a kernel busy until a file appears: a call that waits, Python that computes, a cell that awaits.
-# It computes for much longer than the 5 ms after which Python lets another thread run: a look at the file lets
-# go of the interpreter for a moment, and for those that this wakes up in vain the 5 ms begin anew.
+# It computes for much longer than the 5 ms after which Python lets another thread run: a look at the file
+# lets go of the interpreter for a moment, and for those that this wakes up in vain the 5 ms begin anew.
 BUSY = {
     "sleeps": "time.sleep(0.02)",
     "computes": "for _ in range(2_000_000): pass",

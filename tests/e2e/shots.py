@@ -89,9 +89,10 @@ class Photographer:
             scene(lab.chat(), self.model)
             self.take(name, page)
 
-    def in_a_kernel(self, scene: KernelScene, *, dark: bool = False) -> None:
-        name = f"kernel-{'dark' if dark else 'light'}-{scene.__name__}"
-        with self.page(dark=dark) as page, themed(dark) as lit:
+    def in_a_kernel(self, scene: KernelScene, *, width: int = 1200, dark: bool = False) -> None:
+        size = "narrow-" if width < 1000 else ""
+        name = f"kernel-{size}{'dark' if dark else 'light'}-{scene.__name__}"
+        with self.page(width=width, dark=dark) as page, themed(dark) as lit:
 
             def open_here(*cells: str, **options: Any) -> LabPage:
                 return lit(open_lab(page, self.bare_server, f"{name}.ipynb", *cells, **options))
@@ -173,6 +174,7 @@ def main() -> None:
                 for kernel_scene in filter(chosen, KERNEL_SCENES):
                     photographer.in_a_kernel(kernel_scene)
                     photographer.in_a_kernel(kernel_scene, dark=True)
+                    photographer.in_a_kernel(kernel_scene, width=720)
             browser.close()
 
 
