@@ -9,9 +9,9 @@ process that it waits for is still there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +42,8 @@ _SILENCE_SECONDS = 5.0
 """An idle kernel that has not even taken a call by then will not."""
 _KEEP_SECONDS = 3.0
 """Between two words that a call which waits is still wanted."""
+_END_SECONDS = 1.0
+"""For so long a call that was cancelled is waited for."""
 _AGAIN = "Run the cell that makes the chat again."
 
 
@@ -127,7 +129,7 @@ class KernelTool:
                     if said.output is not None:
                         return said.output
             except asyncio.CancelledError:
-                exchange.send("cancel")
+                await exchange.cancel()
                 raise
 
     def _request(self, arguments: JSONObject) -> JSONObject:
@@ -154,7 +156,7 @@ class _Kernel:
         """Whether it runs a cell."""
         return getattr(self._manager, "execution_state", "idle") == "busy"
 
-    @contextmanager
+    @contextlib.contextmanager
     def exchange(self, op: str, **request: Any) -> Iterator[_Exchange]:
         """Send a request for a tool over a channel of its own. Raises KernelUnreachable."""
         if self.lost:
@@ -166,8 +168,10 @@ class _Kernel:
             exchange.send(op, **request)
             yield exchange
         finally:
-            stream.flush()
-            stream.close(linger=1000)  # a cancel may be on its way
+            stream.stop_on_recv()
+            stream.flush()  # a cancel may be on its way
+            # After what the stream itself has put into the loop, or it would log about itself.
+            asyncio.get_running_loop().call_soon(stream.close, 1000)
 
     async def check(self, meanwhile: str) -> None:
         """Raise KernelUnreachable where the process is not there any more."""
@@ -229,6 +233,14 @@ class _Exchange:
             if said.status is not None:
                 self._waits = said.status == "waiting"
             return said
+
+    async def cancel(self) -> None:
+        """Take the call back, or have it interrupted. Waits a moment for the kernel to say that it is so."""
+        self.send("cancel")
+        with contextlib.suppress(TimeoutError, KernelUnreachable):
+            async with asyncio.timeout(_END_SECONDS):
+                while not (said := await self.hear()).error and said.output is None:
+                    pass
 
     async def _look(self, silent: Callable[[], None]) -> None:
         meanwhile = "while {} was running" if self._taken else "before {} could run"

@@ -54,6 +54,8 @@ _PACE_SECONDS = 0.05
 _CHARS = 200_000
 """Of a call's printed text, and of its result's: more than a run keeps."""
 _TRACE_CHARS = 10_000
+_END_SECONDS = 1.0
+"""For so long a call that is cancelled may take to be taken back, or interrupted."""
 
 Say = Callable[[JSONObject], None]
 """Sends a reply; on any thread."""
@@ -153,7 +155,7 @@ class _Call:
             self._say(_failure(error))
 
     async def _run(self) -> None:
-        """Run the tool, and say how it ended. Where it is cancelled, that is said at once."""
+        """Run the tool, and say how it ended. One that was cancelled says so when it can no more begin."""
         CALLING_RUN.set(self._run_id)
         reports = _Reports(self._say, self._host)
         work: asyncio.Task[Output] | None = None
@@ -167,11 +169,11 @@ class _Call:
             reports.send()
             self._say({"output": {"text": output.text, "mime": output.mime}})
         except (Exception, asyncio.CancelledError) as error:
+            if work is not None and not work.done():
+                work.cancel()
+                await asyncio.wait({work}, timeout=_END_SECONDS)
             reports.send()
             self._say(_failure(error))
-            if work is not None:
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
 
     def _found(self) -> Tool:
         if self._tool is None:
