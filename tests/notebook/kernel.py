@@ -14,6 +14,7 @@ from typing import Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
+from tests.support.jupyter import Jupyter
 from tests.support.waiting import until
 
 __all__ = ["Cell", "Kernel", "parent", "said"]
@@ -35,6 +36,10 @@ class Kernel:
     """A kernel, an ipykernel 6 where it is to be `old`, and all that it has published. `path` is where Python
     looks first."""
 
+    client: BlockingKernelClient
+    id = ""
+    """By what a server knows it."""
+
     def __init__(self, folder: Path, *, old: bool = False, path: str = "") -> None:
         self.manager = KernelManager()
         dropped = ("OPENAI_", "WEBCHAT_", "JUPYTER", "JPY_", "PYTEST")
@@ -47,8 +52,22 @@ class Kernel:
         self._connect()
         self.published: list[dict[str, Any]] = []
 
+    @classmethod
+    def of_server(cls, server: Jupyter, name: str = "python3") -> Kernel:
+        """One that a Jupyter server starts, and ends."""
+        kernel = cls.__new__(cls)
+        kernel.id = server.post_json("api/kernels", {"name": name})["id"]
+        file = server.folder / "runtime" / f"kernel-{kernel.id}.json"
+        until(file.exists, str(file))
+        kernel.client = BlockingKernelClient(connection_file=str(file))
+        kernel.client.load_connection_file()
+        kernel.client.start_channels()
+        kernel.client.wait_for_ready(60)
+        kernel.published = []
+        return kernel
+
     def _connect(self) -> None:
-        self.client: BlockingKernelClient = self.manager.client()
+        self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(60)
 
