@@ -18,6 +18,7 @@ from tests.e2e.kernel_scenes import KERNEL_SCENES, KernelScene
 from tests.e2e.lab import LabPage, open_lab
 from tests.e2e.pages import open_page
 from tests.e2e.scenes import SCENES, Scene, demo, reconnecting
+from tests.e2e.tool_scenes import TOOL_SCENES
 from tests.support import chromium
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer, Reply
@@ -171,7 +172,7 @@ def main() -> None:
                     photographer.on_the_page(scene, width=340)
                     photographer.in_jupyterlab(scene)
                     photographer.in_jupyterlab(scene, dark=True)
-                for kernel_scene in filter(chosen, KERNEL_SCENES):
+                for kernel_scene in filter(chosen, (*KERNEL_SCENES, *TOOL_SCENES)):
                     photographer.in_a_kernel(kernel_scene)
                     photographer.in_a_kernel(kernel_scene, dark=True)
                     photographer.in_a_kernel(kernel_scene, width=720)
