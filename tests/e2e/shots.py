@@ -99,6 +99,7 @@ class Photographer:
                 return lit(open_lab(page, self.bare_server, f"{name}.ipynb", *cells, **options))
 
             with scene(open_here, self.model):
+                page.locator("[data-webchat]").first.scroll_into_view_if_needed()
                 self.take(name, page)
         self.bare_server.shut_kernels_down()
 

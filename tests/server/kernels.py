@@ -26,9 +26,9 @@ from webchat_widget.notebook.toolbox import offer
 """
 
 
-def manager() -> AsyncMappingKernelManager:
-    """A manager as the extension leaves it."""
-    kernels = AsyncMappingKernelManager()
+def manager(folder: Path) -> AsyncMappingKernelManager:
+    """A manager as the extension leaves it; `folder` is for its kernels' connection files."""
+    kernels = AsyncMappingKernelManager(connection_dir=str(folder))
     kernels.untracked_message_types = [*kernels.untracked_message_types, MESSAGE]
     return kernels
 

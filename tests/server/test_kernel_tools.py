@@ -30,7 +30,8 @@ async def kernel(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Kernel]:
     """A kernel that lives for all tests."""
-    kernel = await Kernel.start(manager(), tmp_path_factory.mktemp("kernel"), old=request.param)
+    folder = tmp_path_factory.mktemp("kernel")
+    kernel = await Kernel.start(manager(folder), folder, old=request.param)
     yield kernel
     await kernel.end()
 
@@ -38,7 +39,7 @@ async def kernel(
 @pytest_asyncio.fixture(loop_scope="module")
 async def mortal(tmp_path: Path) -> AsyncIterator[Kernel]:
     """A kernel for one test, which may end it."""
-    kernel = await Kernel.start(manager(), tmp_path)
+    kernel = await Kernel.start(manager(tmp_path), tmp_path)
     yield kernel
     await kernel.end()
 
@@ -296,9 +297,9 @@ async def test_another_version(kernel: Kernel, heard: Heard) -> None:
     assert (await now.call({}, heard)).text == "now"
 
 
-async def test_an_unknown_kernel() -> None:
+async def test_an_unknown_kernel(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as error:
-        kernel_tools(manager(), "c", Registration("nobody"))
+        kernel_tools(manager(tmp_path), "c", Registration("nobody"))
     assert error.value.code == "unknown_kernel"
 
 
