@@ -63,7 +63,7 @@ def inspect(name: str) -> str:
     return summary(name, namespace[name])
 
 
-@tool
+@tool(approval="each")
 def run_code(code: str) -> Any:
     """Run Python code in the user's notebook, with its variables, and return the value of the last line where
     that is an expression. What is printed or displayed is returned too.

@@ -92,7 +92,7 @@ class KernelTool:
         self.schema = ToolSchema(offered.name, offered.description, offered.parameters)
         self._kernel = kernel
         self._conv_id = conv_id
-        self._approval = offered.approval
+        self.approval = offered.approval
 
     async def asks(self, arguments: JSONObject) -> bool:
         """Whether a person must say yes; the kernel looks at the arguments first. In doubt: yes.
@@ -106,10 +106,10 @@ class KernelTool:
                 with self._kernel.exchange("asks", **self._request(arguments)) as exchange:
                     said = await exchange.hear()
         except TimeoutError:
-            return self._approval != "never"
+            return self.approval != "never"
         if said.error is not None and said.error.kind == "arguments":
             raise BadArguments(said.error.message)
-        return self._approval != "never" if said.asks is None else said.asks
+        return self.approval != "never" if said.asks is None else said.asks
 
     async def call(self, arguments: JSONObject, report: Report) -> Output:
         """`Tool.call`; also raises KernelUnreachable."""

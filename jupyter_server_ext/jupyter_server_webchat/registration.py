@@ -21,12 +21,13 @@ _CONTEXT_NAME = re.compile(r"\w{1,100}")
 
 
 class Offered(Struct, frozen=True):
-    """A tool as its kernel describes it; `predicate`: the kernel decides for each call whether to ask."""
+    """A tool as its kernel describes it; `predicate`: the kernel decides for each call whether to ask;
+    `each`: a yes never holds for later calls."""
 
     name: str
     description: str
     parameters: JSONObject
-    approval: Literal["ask", "never", "predicate"] = "ask"
+    approval: Literal["ask", "each", "never", "predicate"] = "ask"
 
 
 class Context(Struct, frozen=True):

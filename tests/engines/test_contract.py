@@ -305,9 +305,7 @@ async def test_a_long_wait_is_told_and_can_be_ended(model: ModelServer, engine: 
     model.script(Reply(status=429, headers={"Retry-After": "30"}))
     stream = engine.stream(Turn((Message("user", "hi"),)))
     told = await anext(stream)
-    assert told == Retrying(
-        f"The model server at 127.0.0.1:{model.port} asks to slow down (429).", 30
-    )
+    assert told == Retrying(f"The model server at 127.0.0.1:{model.port} asks to slow down (429).", 30)
     waiting = asyncio.ensure_future(anext(stream))
     assert not (await asyncio.wait([waiting], timeout=0.05))[0]
     waiting.cancel()

@@ -17,7 +17,7 @@ import pytest
 from tests.runtime.conftest import Chat, Start
 from webchat_widget import tool
 from webchat_widget.engines.scripted import ScriptedEngine
-from webchat_widget.errors import Conflict, NotFound, StoreUnavailable
+from webchat_widget.errors import Conflict, NotAllowed, NotFound, StoreUnavailable
 from webchat_widget.events import CallRequest, Finish
 from webchat_widget.requests import Decision
 from webchat_widget.runtime.environment import RuntimeSettings
@@ -178,6 +178,34 @@ class TestAnswers:
         )
         await again.say("And again!")
         await asyncio.wait_for(until(lambda: pad.launched == ["moon", "mars", "sun"]), 10)
+
+    async def test_a_tool_that_asks_each_time_takes_no_yes_for_later_calls(
+        self, start: Start, pad: Pad, tmp_path: Path
+    ) -> None:
+        @tool(approval="each")
+        def land(target: str) -> str:
+            """Land."""
+            pad.launched.append(target)
+            return "landed"
+
+        call = [asks(name="land"), CALLS]
+        chat = await start(ScriptedEngine(call, "Done."), tools=(land,), store=SQLiteStore(tmp_path / "each"))
+        await chat.say("Land!")
+        (row,) = await asking(chat)
+        assert row["props"]["approval"]["always"] is False
+        with pytest.raises(NotAllowed, match="allow it once"):
+            await say_yes(chat, row, "always")
+        await chat.service.close()
+        engine = ScriptedEngine("Done.", call, "Done.")
+        again = await start(engine, tools=(land,), store=SQLiteStore(tmp_path / "each"))
+        (row,) = await asking(again)
+        with pytest.raises(NotAllowed):
+            await say_yes(again, row, "always")
+        await say_yes(again, row)
+        await ended(again)
+        await again.say("Land again!")
+        await asking(again)
+        assert pad.launched == ["moon"]
 
     async def test_always_says_nothing_about_another_conversation_or_tool(
         self, start: Start, pad: Pad

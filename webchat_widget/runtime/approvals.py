@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from webchat_widget.errors import Conflict, NotFound
+from webchat_widget.errors import Conflict, NotAllowed, NotFound
 from webchat_widget.events import CallDelta
 from webchat_widget.requests import Decision
 from webchat_widget.tools.approvals import Question, Verdict
@@ -90,7 +90,8 @@ class ConversationApprovals:
         """Take an answer; done when it is on disk. The same one again is fine.
 
         Raises NotFound for a call that asks nothing and never did; Conflict where it is another call by now,
-        was decided otherwise, or asks no more; StoreUnavailable.
+        was decided otherwise, or asks no more; NotAllowed for `always` where each call is asked about;
+        StoreUnavailable.
         """
         # Whoever answers may hang up; what they said is stored, or not, as a whole.
         task = asyncio.create_task(self._decide(call_id, decision), name="webchat-decision")
@@ -107,6 +108,10 @@ class ConversationApprovals:
                 raise _stale("The call has changed since you saw it. Look at it again.")
             if self._now_ms() >= question.expires_at:
                 raise _stale("The time to answer is over: the call was not made. Ask the model again.")
+            if decision.decision == "always" and not question.grantable:
+                raise NotAllowed(
+                    f"Each call of {question.tool} is asked about: allow it once.", field="decision"
+                )
             self.decisions[call_id] = decision
             try:
                 await self._stream.emit(

@@ -13,16 +13,20 @@ __all__ = ["Approvals", "Question", "Verdict"]
 
 
 class Question(Struct, frozen=True):
-    """May this call be made? `expires_at` is Unix ms; `digest` names the tool and the arguments."""
+    """May this call be made? `expires_at` is Unix ms; `digest` names the tool and the arguments; `grantable`:
+    a yes may hold for the tool's later calls too."""
 
     call_id: str
     tool: str
     digest: str
     expires_at: int
+    grantable: bool = True
 
     def approval(self, state: str, reason: str = "") -> JSONObject:
         """The prop `approval` of the call's row."""
         said = {"digest": self.digest, "expiresAt": self.expires_at, "state": state}
+        if not self.grantable:
+            said["always"] = False
         return said | {"reason": reason} if reason else said
 
 

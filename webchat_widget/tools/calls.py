@@ -182,9 +182,10 @@ class Calls:
         except Exception:  # who can't tell has to ask
             self._shop.log.exception("webchat: whether %s must be asked for is not known", name)
             asks = True
-        if not asks or approvals.granted(name):
+        grantable = tool.approval != "each"
+        if not asks or (grantable and approvals.granted(name)):
             return None
-        return Question(call.id, name, digest_of(name, arguments), approvals.expires_at())
+        return Question(call.id, name, digest_of(name, arguments), approvals.expires_at(), grantable)
 
     async def _wait_for_yes(self, question: Question) -> None:
         self._shop.run_time.pause()
@@ -287,7 +288,8 @@ def _restored(call: Call, timeline: Projector) -> Call:
     elif row["props"].get("status") == "asking" and isinstance(approval, dict):
         call.stage = "asking"
         digest = digest_of(call.made.name, _again(call))
-        call.question = Question(call.id, call.made.name, digest, int(approval.get("expiresAt", 0)))
+        expires_at, grantable = int(approval.get("expiresAt", 0)), approval.get("always") is not False
+        call.question = Question(call.id, call.made.name, digest, expires_at, grantable)
     else:
         call.stage = "running"
     return call

@@ -17,7 +17,8 @@ _ATTRIBUTE = "__webchat_tool__"
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """`approval` is `ask`, `never`, or a predicate that says whether a person must be asked."""
+    """`approval` is `ask`, `each` (a yes never holds for later calls), `never`, or a predicate that says
+    whether a person must be asked."""
 
     name: str | None = None
     description: str | None = None
@@ -60,9 +61,10 @@ def tool(
 
     `name` and `description` replace the function's name and docstring. A person is asked before each call
     (`approval="ask"`), unless the function is marked `read_only`, which says that it changes nothing, or as
-    `approval="never"`. `approval` may also be a function that is called with the arguments and returns True
-    where a person must be asked. `thread=True` says that it may run beside the kernel's main thread. Raises
-    TypeError for options that make no sense.
+    `approval="never"`. With `approval="each"` a person can't allow later calls in advance. `approval` may
+    also be a function that is called with the arguments and returns True where a person must be asked.
+    `thread=True` says that it may run beside the kernel's main thread. Raises TypeError for options that make
+    no sense.
     """
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise TypeError(
@@ -70,8 +72,10 @@ def tool(
         )
     if approval is None:
         approval = "never" if read_only else "ask"
-    if approval not in ("ask", "never") and not callable(approval):
-        raise TypeError('@tool(approval=…) takes "ask", "never", or a function that says whether to ask.')
+    if approval not in ("ask", "each", "never") and not callable(approval):
+        raise TypeError(
+            '@tool(approval=…) takes "ask", "each", "never", or a function that says whether to ask.'
+        )
     options = Options(name=name, description=description, approval=approval, thread=thread)
 
     def mark(function: _Function) -> _Function:

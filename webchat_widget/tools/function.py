@@ -60,7 +60,7 @@ class FunctionTool:
 
     @property
     def approval(self) -> str:
-        """`ask`, `never`, or `predicate`."""
+        """`ask`, `each`, `never`, or `predicate`."""
         return self.options.approval if isinstance(self.options.approval, str) else "predicate"
 
     @property
@@ -94,7 +94,7 @@ class FunctionTool:
         args, kwargs = self._coerced(arguments)
         approval = self.options.approval
         if isinstance(approval, str):
-            return approval == "ask"
+            return approval != "never"
         try:
             given = inspect.signature(self.fn).bind(*args, **kwargs)
             answer = approval(**_by_name(given))

@@ -50,6 +50,11 @@ class Tool(Protocol):
         """What the model is told of it."""
         ...
 
+    @property
+    def approval(self) -> str:
+        """`ask`, `each` (a yes never holds for later calls), `never`, or `predicate`."""
+        ...
+
     async def asks(self, arguments: JSONObject) -> bool:
         """Whether a person must say yes to a call with these arguments. Raises BadArguments."""
         ...

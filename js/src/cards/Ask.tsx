@@ -60,16 +60,18 @@ export function Ask({ entity, question }: { entity: Entity; question: Question }
           >
             Allow once
           </button>
-          <button
-            type="button"
-            class="wc-button"
-            data-part="approve-always"
-            title={`${str(name)} is not asked about again in this chat`}
-            disabled={sending}
-            onClick={() => answer("always")}
-          >
-            Always in this chat
-          </button>
+          {question.grantable && (
+            <button
+              type="button"
+              class="wc-button"
+              data-part="approve-always"
+              title={`${str(name)} is not asked about again in this chat`}
+              disabled={sending}
+              onClick={() => answer("always")}
+            >
+              Always in this chat
+            </button>
+          )}
           <button
             type="button"
             class="wc-button"

@@ -89,6 +89,31 @@ describe("a call that asks", () => {
     expect(document.activeElement?.tagName).toBe("TEXTAREA");
   });
 
+  it("says whose result it is where calls run side by side", async () => {
+    const call = (id: string, name: string) => host.emit("tool.start", id, { name, input: {} });
+    const result = (id: string) => host.emit("tool.result", `${id}:result`, { toolCallId: id, result: "x" });
+    call("r:call:1", "planets");
+    call("r:call:2", "plot");
+    result("r:call:1");
+    result("r:call:2");
+    call("r:call:3", "alone");
+    result("r:call:3");
+    await settle();
+    const labels = [...el.querySelectorAll("[data-kind=tool_result]")].map(
+      (card) => card.querySelector(".wc-label")?.textContent ?? "",
+    );
+    expect(labels).toEqual(["Result of planets", "Result of plot", ""]);
+  });
+
+  it("offers no yes for later calls where each is asked about", async () => {
+    host.emit("tool.start", "r:call:1", { name: "run_code", input: { code: "1" } });
+    const approval = { ...pending, always: false };
+    host.emit("tool.delta", "r:call:1", { patch: { status: "asking", approval } });
+    await settle();
+    expect(find("approve-once")).not.toBeNull();
+    expect(find("approve-always")).toBeNull();
+  });
+
   it("Deny opens a field for the reason, which is optional", async () => {
     await ask();
     await press("deny");

@@ -4,6 +4,8 @@ export interface Question {
   /** Names the call as it is shown; what is sent back with an answer. */
   readonly digest: string;
   readonly expiresAt: number | null;
+  /** A yes may hold for the tool's later calls too. */
+  readonly grantable: boolean;
 }
 
 export type Verdict = "once" | "always" | "denied" | "expired";
@@ -22,7 +24,8 @@ export function questionOf({ kind, props }: Entity): Question | null {
   if (isTerminal(kind, props) || props.status !== "asking" || state !== "pending") return null;
   if (typeof digest !== "string" || digest === "") return null;
   const date = typeof expiresAt === "number" ? new Date(expiresAt) : null;
-  return { digest, expiresAt: date === null || Number.isNaN(date.getTime()) ? null : date.getTime() };
+  const known = date !== null && !Number.isNaN(date.getTime());
+  return { digest, expiresAt: known ? date.getTime() : null, grantable: approval.always !== false };
 }
 
 export function verdictOf({ props }: Entity): { verdict: Verdict; words: string } | null {

@@ -1,5 +1,6 @@
 import { useMemo, useState } from "preact/hooks";
 import type { Entity } from "../timeline/entities";
+import { useView } from "../view/hooks";
 import { Markdown } from "../view/Markdown";
 import { Picture } from "../view/Picture";
 import { dataUrl, PICTURE_TYPES } from "../view/pictures";
@@ -26,8 +27,14 @@ export function ToolResultCard({ entity }: { entity: Entity }) {
   const [asText, setAsText] = useState(false);
   const form = rich !== null && rich !== undrawable ? rich : null;
   const plain = form === null || (asText && text !== "");
+  const caller = useCaller(entity);
   return (
     <div class={str(error) === "" ? "wc-result" : "wc-result wc-result-failed"}>
+      {caller !== "" && (
+        <div class="wc-label">
+          Result of <code>{caller}</code>
+        </div>
+      )}
       {plain ? (
         <Text text={text} />
       ) : (
@@ -46,6 +53,17 @@ export function ToolResultCard({ entity }: { entity: Entity }) {
       )}
     </div>
   );
+}
+
+/** The name of the tool, where the row before is not its call: calls of one answer run side by side. */
+function useCaller({ id, props }: Entity): string {
+  const { store } = useView().session;
+  return useMemo(() => {
+    const rows = store.snapshot();
+    const before = rows[rows.findIndex((row) => row.id === id) - 1];
+    const call = store.get(str(props.toolCallId));
+    return call === undefined || before?.id === call.id ? "" : str(call.props.name);
+  }, [store, id, props.toolCallId]);
 }
 
 function Rich({ form, alt, onUndrawable }: { form: Form; alt: string; onUndrawable: () => void }) {
