@@ -854,6 +854,7 @@ class TestWhatATool:
         class Waiting:
             name = "wait"
             schema = ToolSchema("wait", "", {"type": "object"})
+            approval = "never"
 
             async def asks(self, arguments: Any) -> bool:
                 return False
