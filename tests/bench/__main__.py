@@ -27,6 +27,10 @@ from tests.support.openai_protocol import Reply
 RUNS = 5
 TOKENS = 2000
 CHUNKS = tuple(f"tok{number % 10} " for number in range(TOKENS))
+TOOLS = [
+    {"name": f"tool_{number}", "description": "A tool.", "parameters": {"type": "object"}}
+    for number in range(20)
+]
 
 
 @dataclass
@@ -48,6 +52,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, running_kernel(model.url, Path(folder)) as kernel:
             hosted = [_in_kernel(kernel) for _ in range(RUNS + 1)][1:]
             state = kernel.state
+    thinking = Reply(reasoning="".join(CHUNKS), chunks=CHUNKS)
+    with ModelServer(answer=lambda _: thinking) as model, _webchat(model.url) as server:
+        thoughtful = asyncio.run(_stream(server, with_tools=True))
     with (
         ModelServer(answer=lambda _: Reply(chunks=CHUNKS, delay=0.005)) as model,
         tempfile.TemporaryDirectory() as folder,
@@ -57,6 +64,10 @@ def main() -> None:
         latencies = _while_a_cell_runs(kernel)
     tokens = [run.cpu_ns / TOKENS / 1000 for run in ours]
     _say("server CPU per token, µs", tokens, "the SDK's loop", sdk, goal=0.35)
+    tokens = [run.cpu_ns / (2 * TOKENS) / 1000 for run in thoughtful]
+    _say(
+        "the same with 20 tools and as many tokens of thinking, µs", tokens, "the SDK's loop", sdk, goal=0.35
+    )
     wire = [float(run.socket_bytes) for run in ours]
     _say("bytes on the socket", wire, "the text", [float(run.text_bytes) for run in ours])
     print(f"frames on the socket: {statistics.median(run.frames for run in ours):.0f} for {TOKENS} tokens")
@@ -176,10 +187,15 @@ def _webchat(model_url: str) -> Iterator[Jupyter]:
         yield server
 
 
-async def _stream(server: Jupyter) -> list[Streamed]:
+async def _stream(server: Jupyter, *, with_tools: bool = False) -> list[Streamed]:
     """One warm-up, which imports the SDK, then the runs that count; each in a conversation of its own."""
-    runs = [await _one(server, f"bench-{number}") for number in range(RUNS + 1)]
-    return runs[1:]
+    names = [f"bench-{number}" for number in range(RUNS + 1)]
+    if with_tools:
+        kernel = await asyncio.to_thread(server.post_json, "api/kernels", {})
+        offer = {"kernel_id": kernel["id"], "tools": TOOLS}
+        for name in names:
+            await asyncio.to_thread(server.put_json, f"webchat/conversations/{name}/tools", offer)
+    return [await _one(server, name) for name in names][1:]
 
 
 async def _one(server: Jupyter, conv_id: str) -> Streamed:

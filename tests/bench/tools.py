@@ -15,7 +15,7 @@ _CALLS = 50
 
 async def latencies(folder: Path) -> dict[str, list[float]]:
     """Milliseconds of each call: on the main thread, beside it, of the question whether to ask, and bare."""
-    kernel = await Kernel.start(manager(), folder)
+    kernel = await Kernel.start(manager(folder), folder)
     try:
         main, beside = await kernel.offer(
             "def main(n: int): return n + 1\n@tool(thread=True)\ndef beside(n: int): return n + 1",

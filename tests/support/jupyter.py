@@ -141,6 +141,10 @@ class Jupyter:
         """The answer of a route to a client with the token."""
         return json.loads(self._request(path, json.dumps(body).encode(), method="POST"))
 
+    def put_json(self, path: str, body: Any) -> Any:
+        """The same of a PUT."""
+        return json.loads(self._request(path, json.dumps(body).encode(), method="PUT"))
+
     def add_ipykernel6(self) -> str:
         """Offer the kernel that many still have, which has no subshells; returns its name."""
         assert _IPYKERNEL6.is_dir(), "No ipykernel 6 here: `make test` installs it."
