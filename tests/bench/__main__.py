@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bare, *ways = asyncio.run(tools.latencies(Path(folder))).items()
     for name, values in ways:
-        _say(f"tool in a kernel, from the server: {name}, ms", values, *bare)
+        _say(f"tool in a kernel: {name}, ms", values, *bare)
     bundle = state["_esm"] + state["_css"]
     print(f"synced widget state: {sum(state.values()):,} bytes, of which {bundle:,} are the front-end")
     package, anywidget = _imports("import webchat_widget"), _imports("import anywidget")
