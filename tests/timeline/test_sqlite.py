@@ -389,7 +389,7 @@ class TestTwoOwners:
     ) -> None:
         await store.write(batch("c", 1, row()))
         second = SQLiteStore(file)
-        with pytest.raises(StoreUnavailable, match="--timeline-db") as error:
+        with pytest.raises(StoreUnavailable, match=r"--WebChat\.timeline_db") as error:
             await second.load("c")
         assert error.value.code == "store_in_use"
         assert str(file) in error.value.message

@@ -77,7 +77,7 @@ def migrate(db: sqlite3.Connection) -> None:
     if have > len(MIGRATIONS):
         raise StoreUnavailable(
             "The timeline database was made by a newer version of webchat-widget: update the package, "
-            "or point --timeline-db at another file."
+            "or point --WebChat.timeline_db at another file."
         )
     for version in range(have, len(MIGRATIONS)):
         db.executescript(

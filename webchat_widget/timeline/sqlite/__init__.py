@@ -201,7 +201,7 @@ class SQLiteStore:
     def _store_in_use(self) -> WebChatError:
         return StoreUnavailable(
             f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file "
-            "of its own with --timeline-db.",
+            "of its own with --WebChat.timeline_db=FILE.",
             code="store_in_use",
         )
 
