@@ -18,8 +18,9 @@ from tests.support.waiting import until
 
 PLACES = """
 import json, os
-from webchat_widget import ChatWidget, ScriptedEngine
+from webchat_widget import ChatWidget, ScriptedEngine, tool
 
+@tool(read_only=True)
 def double(number: int) -> int:
     "Twice the number."
     return 2 * number
@@ -45,9 +46,9 @@ def test_a_server_with_a_model_is_the_place_unless_something_needs_the_kernel(
     lab = notebook(PLACES)
     wishes = "{}, {'where': 'kernel'}, {'engine': ScriptedEngine()}, {'tools': [double]}, {'store': 'memory'}"
     told = json.loads(lab.run_cell(f"places({wishes})"))
-    assert [where for where, _ in told] == ["server", "kernel", "kernel", "kernel", "kernel"]
+    assert [where for where, _ in told] == ["server", "kernel", "kernel", "server", "kernel"]
     for (_, reason), word in zip(
-        told, ("extension", "where='kernel'", "engine=", "tools=", "store="), strict=True
+        told, ("extension", "where='kernel'", "engine=", "extension", "store="), strict=True
     ):
         assert word in reason
     with pytest.raises(AssertionError, match=r"engine= .* kernel"):
