@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ __all__ = ["cleaned", "digest_of", "parsed", "shown"]
 
 
 def parsed(arguments: str) -> JSONObject | str:
-    """The arguments as an object; the raw text where they are none, or lie too deep for a reader."""
+    """The arguments as an object; the raw text where they are none, or no reader could take them."""
     try:
         value = cleaned(json.loads(arguments or "{}", parse_constant=_no_json))
     except (ValueError, RecursionError):
@@ -41,8 +42,14 @@ def digest_of(name: str, arguments: JSONObject) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """A JSON value with clean texts. Raises ValueError where it lies too deep for a reader."""
-    return _each(value, lambda leaf: clean(leaf) if isinstance(leaf, str) else leaf)
+    """A JSON value with clean texts. ValueError where it is too deep for a reader, or has no finite number."""
+    return _each(value, _clean)
+
+
+def _clean(leaf: Any) -> Any:
+    if isinstance(leaf, float) and not math.isfinite(leaf):  # 1e999, say
+        raise ValueError("a number is too large")
+    return clean(leaf) if isinstance(leaf, str) else leaf
 
 
 def _no_json(constant: str) -> NoReturn:

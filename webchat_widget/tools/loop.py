@@ -237,7 +237,7 @@ class ToolLoop:
         try:
             self._carried.append(cleaned(item))
         except ValueError:
-            self._log.warning("webchat: the model's server sent an item that is nested too deep to keep")
+            self._log.warning("webchat: the model's server sent an item that can't be kept")
 
     async def _tell_of(self, event: Retrying) -> None:
         at = self._now_ms() + int(event.seconds * 1000)
