@@ -72,7 +72,13 @@ def test_ids_are_distinct_and_results_stay_with_their_calls() -> None:
     assert [message.tool_call_id for message in sent if message.role == "tool"] == asked
 
 
-@pytest.mark.parametrize("arguments", ["", "{", "[]", "7", '{"a": ' * 5000])
+def test_between_a_result_and_a_prompt_is_an_answer() -> None:
+    prompt = Message("user", "And now?")
+    roles = [message.role for message in sendable([calls("a", "b"), *results("a", "b"), prompt, prompt])]
+    assert roles == ["assistant", "tool", "tool", "assistant", "user", "user"]
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[]", "7", '{"a": NaN}', '{"a": 1e999}', '{"a": ' * 5000])
 def test_arguments_that_no_template_takes_are_replaced(arguments: str) -> None:
     (message,) = sendable([calls("a", arguments=arguments)])
     assert message.tool_calls[0].arguments == "{}"

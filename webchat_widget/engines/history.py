@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from webchat_widget.turns import Message, ToolCall
 
 __all__ = ["distinct", "sendable"]
 
+_UNANSWERED = "(interrupted)"
+
 
 def sendable(messages: Iterable[Message]) -> Iterator[Message]:
-    """The messages with calls that any server takes.
+    """The messages as any server takes them.
 
     Ids are made distinct, for some servers call every call `call_0`; results of one id belong to its calls in
     their order. Arguments that are no JSON object become an empty one: servers that put them into a template
-    fail on them, and the result says what was wrong.
+    fail on them, and the result says what was wrong. A run that ended after its tools left no answer: strict servers want
+    one between a result and a prompt.
     """
+    before = ""
     taken: set[str] = set()
     given: dict[str, list[str]] = {}
     for message in messages:
+        if message.role == "user" and before == "tool":
+            yield Message("assistant", _UNANSWERED)
+        before = message.role
         if message.role == "tool":
             called = message.tool_call_id or ""
             ids = given.get(called)
@@ -48,6 +56,7 @@ def distinct(name: str, taken: set[str]) -> str:
 
 def _arguments(text: str) -> str:
     try:
-        return text if isinstance(json.loads(text), dict) else "{}"
+        msgspec.json.decode(text, type=dict)  # stricter than json: no NaN, no number beyond all bounds
     except (ValueError, RecursionError):
         return "{}"
+    return text
