@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,6 +47,9 @@ _END_SECONDS = 1.0
 """For so long a call that was cancelled is waited for."""
 _AGAIN = "Run the cell that makes the chat again."
 
+_ASKED: ContextVar[str | None] = ContextVar("webchat_asked_version", default=None)
+"""Which version of its function was asked for in this call: `asks` and `call` are awaited by one task."""
+
 
 class KernelUnreachable(WebChatError):
     """A call that a kernel did not take, or that ended with the kernel."""
@@ -71,6 +75,7 @@ class _Said(Struct):
 
     taken: bool = False
     asks: bool | None = None
+    version: str | None = None
     stdout: str = ""
     progress: _Progress | None = None
     status: str | None = None
@@ -94,6 +99,11 @@ class KernelTool:
         self._conv_id = conv_id
         self.approval = offered.approval
 
+    @property
+    def lost(self) -> bool:
+        """Whether its kernel is gone for good: the notebook may have brought another in its place."""
+        return self._kernel.lost
+
     async def asks(self, arguments: JSONObject) -> bool:
         """Whether a person must say yes; the kernel looks at the arguments first. In doubt: yes.
 
@@ -109,11 +119,12 @@ class KernelTool:
             return self.approval != "never"
         if said.error is not None and said.error.kind == "arguments":
             raise BadArguments(said.error.message)
+        _ASKED.set(said.version)
         return self.approval != "never" if said.asks is None else said.asks
 
     async def call(self, arguments: JSONObject, report: Report) -> Output:
         """`Tool.call`; also raises KernelUnreachable."""
-        request = {**self._request(arguments), "run_id": CALLING_RUN.get()}
+        request = {**self._request(arguments), "run_id": CALLING_RUN.get(), "version": _ASKED.get()}
         with self._kernel.exchange("call", **request) as exchange:
             try:
                 while True:
@@ -280,6 +291,8 @@ def _raised(name: str, failure: _Failure) -> Exception:
             return error
         case "unknown":
             return KernelUnreachable(f"This notebook does not offer {name} any more. {_AGAIN}")
+        case "changed":
+            return KernelUnreachable(f"The function {name} has changed since you were asked. Ask again.")
         case "late":
             return KernelUnreachable(f"The kernel of this notebook was too busy to run {name}. Try again.")
     return KernelUnreachable(

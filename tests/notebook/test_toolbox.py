@@ -242,7 +242,7 @@ async def test_asks(box: Toolbox, line: Line) -> None:
 
     offered(box, wipe)
     line.ask("asks", conv_id="c", name="wipe", arguments={"days": 8})
-    assert await line.last() == {"asks": True}
+    assert await line.last() == {"asks": True, "version": None}
     line.said.clear()
     line.ask("asks", conv_id="c", name="wipe", arguments={"days": "many"})
     assert (await line.last())["error"]["kind"] == "arguments"

@@ -38,8 +38,11 @@ class Notebook:
     def __init__(self, server: Jupyter) -> None:
         self._server = server
         self.id = server.post_json("api/kernels", {})["id"]
+        self._connect()
+
+    def _connect(self) -> None:
         self.client = BlockingKernelClient()
-        self.client.load_connection_file(str(server.folder / "runtime" / f"kernel-{self.id}.json"))
+        self.client.load_connection_file(str(self._server.folder / "runtime" / f"kernel-{self.id}.json"))
         self.client.start_channels(hb=False)  # a machine under load misses beats
         self.client.wait_for_ready(60)
         self.run(SETUP)
@@ -55,6 +58,12 @@ class Notebook:
         reply = self.client.execute_interactive(code, timeout=60, output_hook=hear)
         assert reply["content"]["status"] == "ok", reply["content"]
         return "".join(printed)
+
+    def restart(self) -> None:
+        """As Jupyter does."""
+        self.close()
+        self._server.post_json(f"api/kernels/{self.id}/restart", {})
+        self._connect()
 
     def close(self) -> None:
         self.client.stop_channels()
@@ -188,6 +197,64 @@ def test_a_restart_inside_a_tool(
         assert "was restarted or shut down, or has died, while sleep was running" in result["result"]
     finally:
         book.close()
+
+
+DROP = """
+def drop(table: str) -> str:
+    return "{} " + table
+register({!r}, drop)
+"""
+
+
+def answered_yes(client: httpx.Client, server: Jupyter, conv: str, call: dict[str, Any]) -> str:
+    """Allow a call, and wait for the end of the run; the result of the call."""
+    said = {"decision": "once", "digest": call["props"]["approval"]["digest"]}
+    client.post(f"conversations/{conv}/approvals/{call['id']}", json=said).raise_for_status()
+    until(lambda: rows(server, conv, "run")[-1]["status"] == "finished", "the run ends")
+    [result] = rows(server, conv, "tool_result")
+    return str(result["result"])
+
+
+@pytest.mark.parametrize(
+    ("body", "result"), [("first", "first t"), ("second", "The function drop has changed since you were")]
+)
+def test_a_question_outlives_a_restart_of_the_kernel(
+    server: Jupyter, client: httpx.Client, model: ModelServer, conv: str, body: str, result: str
+) -> None:
+    """When the cell is run again: a yes is for the function that asked."""
+    book = Notebook(server)
+    try:
+        model.reset()
+        model.script(calls("drop", table="t"), Reply("Done."))
+        book.run(DROP.format("first", conv))
+        client.post("chat", json={"prompt": "go", "conv_id": conv}).raise_for_status()
+        call = the_call(server, conv, "asking")
+        book.restart()
+        book.run(DROP.format(body, conv))
+        assert result in answered_yes(client, server, conv, call)
+    finally:
+        book.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "result"), [("first", "first t"), ("second", "The function drop has changed since you were")]
+)
+def test_a_cell_that_is_run_again_while_its_tool_asks(
+    server: Jupyter,
+    client: httpx.Client,
+    model: ModelServer,
+    notebook: Notebook,
+    conv: str,
+    body: str,
+    result: str,
+) -> None:
+    model.reset()
+    model.script(calls("drop", table="t"), Reply("Done."))
+    notebook.run(DROP.format("first", conv))
+    client.post("chat", json={"prompt": "go", "conv_id": conv}).raise_for_status()
+    call = the_call(server, conv, "asking")
+    notebook.run(DROP.format(body, conv))
+    assert result in answered_yes(client, server, conv, call)
 
 
 def test_a_text_that_a_prompt_names(

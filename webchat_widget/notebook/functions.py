@@ -18,6 +18,7 @@ from webchat_widget.typing import JSONObject
 
 from .main_thread import main_thread
 from .rich import bundle, figures_shown, shown
+from .version import version_of
 
 __all__ = ["NotebookTool", "registry_of"]
 
@@ -31,6 +32,11 @@ class NotebookTool(FunctionTool):
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         super().__init__(fn, runner=_on_main_thread, bundle=bundle)
+
+    @property
+    def version(self) -> str:
+        """Differs from that of another function of the name, and outlives restarts of the kernel."""
+        return version_of(self.fn)
 
     async def call(self, arguments: JSONObject, report: Report) -> Output:
         """`Tool.call`"""

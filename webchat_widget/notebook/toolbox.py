@@ -8,15 +8,15 @@ subshell it would take `input()` away from it.
 
 A request is a message `webchat_tool` {protocol, call, op, …}, with the ops
 
-- `asks` {conv_id, name, arguments} → `asks`: bool
-- `call` {conv_id, name, arguments, run_id} → `taken`, then any number of {stdout?, progress?, status?}, then
-  `output` {text, mime}
+- `asks` {conv_id, name, arguments} → `asks`: bool, `version` of the function
+- `call` {conv_id, name, arguments, run_id, version?} → `taken`, then any number of {stdout?, progress?,
+  status?}, then `output` {text, mime}
 - `keep`: a call that waits for the main thread is still wanted
 - `cancel`: it is not
 
 A reply is a `webchat_tool` on the same channel with the same `call`; where a request fails it holds `error`
-{kind, message, name?, traceback?}, of kind `raised`, `arguments`, `cancelled`, `unknown`, `late` or
-`protocol`.
+{kind, message, name?, traceback?}, of kind `raised`, `arguments`, `cancelled`, `unknown`, `changed`
+(the function has another version than the one that was asked for), `late` or `protocol`.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ class _Call:
         self._name = request["name"]
         self._arguments: JSONObject = request.get("arguments") or {}
         self._run_id = str(request.get("run_id") or "")
+        self._version = request.get("version")
         self._tool = tool
         self._say = say
         self._host = host
@@ -150,7 +151,8 @@ class _Call:
 
     async def _asks(self) -> None:
         try:
-            self._say({"asks": await self._found().asks(self._arguments)})
+            tool = self._found()
+            self._say({"asks": await tool.asks(self._arguments), "version": _version(tool)})
         except (Exception, asyncio.CancelledError) as error:
             self._say(_failure(error))
 
@@ -160,7 +162,7 @@ class _Call:
         reports = _Reports(self._say, self._host)
         work: asyncio.Task[Output] | None = None
         try:
-            work = asyncio.create_task(self._found().call(self._arguments, reports))
+            work = asyncio.create_task(self._asked_for().call(self._arguments, reports))
             self._say({"taken": True})
             while not (await asyncio.wait({work}, timeout=_LEASE_SECONDS / 5))[0]:
                 if reports.waits and time.monotonic() > self._wanted_until:
@@ -181,6 +183,13 @@ class _Call:
                 "unknown", f"This kernel offers no tool {self._name[:100]!r} to this conversation."
             )
         return self._tool
+
+    def _asked_for(self) -> Tool:
+        """The tool, unless a cell that was run since has made another of it: a yes was not for that."""
+        tool = self._found()
+        if self._version not in (None, _version(tool)):
+            raise _Refused("changed", f"The function {self._name} has changed since it was asked for.")
+        return tool
 
 
 class _Refused(Exception):
@@ -248,6 +257,10 @@ class _Reports:
             self._sends = True
             pause = max(0.0, self._sent + _PACE_SECONDS - time.monotonic())
         self._host.post(lambda: asyncio.get_running_loop().call_later(pause, self.send))
+
+
+def _version(tool: Tool) -> str | None:
+    return getattr(tool, "version", None)
 
 
 def _failure(error: BaseException) -> JSONObject:

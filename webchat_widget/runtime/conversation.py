@@ -381,13 +381,21 @@ class Conversation:
             names = (*own.names, *profile.tools) if chosen.tools is None else chosen.tools
             return own.over(env.tools.only(profile.tools)).only(names)
 
-        now = tools()
+        begun = tools()
+
+        def kept() -> ToolRegistry:
+            """Those that the run began with. One whose kernel is gone for good gives way to its successor."""
+            present = tools()
+            return ToolRegistry(
+                (present.get(tool.name) or tool) if getattr(tool, "lost", False) else tool for tool in begun
+            )
+
         loop = ToolLoop(
             run.id,
             env.engine,
             history,
             # A run that goes on after a restart may begin before the notebook has brought its tools.
-            tools if before is not None else lambda: now,
+            tools if before is not None else kept,
             self.stream,
             self._approvals,
             model=chosen.model,
