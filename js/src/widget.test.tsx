@@ -113,7 +113,6 @@ describe("a widget in a cell", () => {
     expect(root(el).dataset).toMatchObject({
       state: "live",
       transport: "server",
-      lmSuppressShortcuts: "true",
     });
     expect(el.querySelectorAll("[data-part=suggestion]")).toHaveLength(3);
     expect(el.textContent).toContain("no model is connected");
@@ -191,7 +190,52 @@ describe("a widget in a cell", () => {
     el.remove();
   });
 
-  it("the button stops what runs; Escape too", async () => {
+  it("leaves shortcuts such as Ctrl+S to the notebook, and no key that types, edits or is of its cells", async () => {
+    const el = document.createElement("div");
+    document.body.append(el);
+    const heard: string[] = [];
+    const hear = (event: KeyboardEvent) => heard.push(event.key);
+    for (const type of ["keydown", "keyup"] as const) document.body.addEventListener(type, hear);
+    const close = widget.render({ model: model({ conv_id: "c5k" }), el });
+    await pause();
+    const press = (key: string, held: KeyboardEventInit = {}) => {
+      for (const from of el.querySelectorAll("textarea, [data-part=timeline]"))
+        from.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...held }));
+    };
+    const both = (key: string) => [key, key];
+    for (const key of ["s", "a", "d", "Escape", "Enter", "ArrowUp", "Shift", "F2"]) press(key);
+    for (const key of [
+      "a",
+      "c",
+      "v",
+      "x",
+      "y",
+      "z",
+      "m",
+      "Enter",
+      "Backspace",
+      "Delete",
+      "ArrowLeft",
+      "Home",
+    ]) {
+      press(key, { ctrlKey: true });
+      press(key, { metaKey: true });
+    }
+    for (const key of ["V", "Z", "M", "Enter", "ArrowUp"]) press(key, { ctrlKey: true, shiftKey: true });
+    press("ч", { ctrlKey: true, code: "KeyX" });
+    press("@", { ctrlKey: true, altKey: true });
+    expect(heard).toEqual([]);
+    press("s", { ctrlKey: true });
+    press("S", { metaKey: true, shiftKey: true });
+    press("C", { ctrlKey: true, shiftKey: true });
+    press("ы", { ctrlKey: true, code: "KeyS" });
+    expect(heard).toEqual(["s", "S", "C", "ы"].flatMap(both));
+    close();
+    for (const type of ["keydown", "keyup"] as const) document.body.removeEventListener(type, hear);
+    el.remove();
+  });
+
+  it("the button stops what runs; Escape, which leaves a cell in Jupyter, does not", async () => {
     const el = document.createElement("div");
     const close = widget.render({ model: model({ conv_id: "c6" }), el });
     await pause();
@@ -202,6 +246,9 @@ describe("a widget in a cell", () => {
     el.querySelector("textarea")?.dispatchEvent(
       new KeyboardEvent("keydown", { key: "Escape", bubbles: true }),
     );
+    await pause();
+    expect(posts).toEqual([]);
+    el.querySelector<HTMLButtonElement>("[data-part=stop-button]")?.click();
     await pause();
     expect(posts).toEqual([{ url: "/webchat/conversations/c6/stop", body: { run_id: "r" } }]);
     sockets[0]?.says("run.stopped", { runId: "r", status: "stopped" }, "r", 6);

@@ -6,6 +6,7 @@ import type { Phase } from "../ws/wsManager";
 import { Composer } from "./Composer";
 import { ErrorPanel } from "./ErrorPanel";
 import { useSignalValue, View, type ViewContext } from "./hooks";
+import { isShortcut } from "./keys";
 import { StatusBar } from "./StatusBar";
 import { TimelineView } from "./TimelineView";
 import { usePictures } from "./usePictures";
@@ -76,7 +77,6 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         data-part="root"
         data-transport={session.transportName}
         data-state={stateOf(status.phase)}
-        data-lm-suppress-shortcuts="true"
         style={height === "" ? undefined : { height, minHeight: "160px", maxHeight: "none" }}
         onKeyDown={keepHere}
         onKeyUp={keepHere}
@@ -132,9 +132,9 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
   );
 }
 
-/** Typing and copying here is no command to the notebook around. */
+/** Typing and copying here is no command to the notebook around; Ctrl+S and its like are. */
 function keepHere(event: Event): void {
-  event.stopPropagation();
+  if (!(event instanceof KeyboardEvent && isShortcut(event))) event.stopPropagation();
 }
 
 function stateOf(phase: Phase): string {

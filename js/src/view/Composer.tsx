@@ -66,9 +66,6 @@ export function Composer(props: Props) {
     if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
       event.preventDefault();
       submit();
-    } else if (event.key === "Escape" && running) {
-      event.preventDefault();
-      stop();
     }
   };
   const paste = (event: ClipboardEvent) => {
@@ -100,7 +97,7 @@ export function Composer(props: Props) {
           class="wc-round wc-stop"
           data-part="stop-button"
           aria-label="Stop"
-          title="Stop (Esc)"
+          title="Stop"
           disabled={stopping}
           onClick={stop}
         >
