@@ -105,6 +105,28 @@ describe("a call that asks", () => {
     expect(labels).toEqual(["Result of planets", "Result of plot", ""]);
   });
 
+  it.each([
+    ["Denied: not now", "denied", "denied", "not now", true],
+    ["Expired", "denied", "expired", "", true],
+    ["cancelled", "cancelled", "expired", "", true],
+    ["cancelled", "cancelled", "once", "", true],
+    ["failed", "failed", "once", "", false],
+  ])("says %j once where it ended %s, %s", async (words, status, state, reason, hidden) => {
+    await ask();
+    host.emit("tool.delta", "r:call:1", { patch: { approval: { ...pending, state, reason } } });
+    const told = { toolCallId: "r:call:1", result: "This is why.", error: "This is why." };
+    host.emit("tool.result", "r:call:1:result", told);
+    host.emit("tool.done", "r:call:1", { status });
+    host.emit("error", "r:error", { error: "Stopped before the first word.", code: "stopped" });
+    await settle();
+    expect(card().textContent).toContain(words);
+    const row = el.querySelector<HTMLElement>("[data-kind=tool_result]"); // a row all the same
+    expect(row?.dataset.id).toBe("r:call:1:result");
+    expect(row?.querySelector<HTMLElement>(".wc-result")?.hidden).toBe(hidden);
+    const stopped = el.querySelector<HTMLElement>("[data-kind=error] [data-part=content]");
+    expect(stopped?.hidden).toBe(status === "cancelled");
+  });
+
   it("offers no yes for later calls where each is asked about", async () => {
     host.emit("tool.start", "r:call:1", { name: "run_code", input: { code: "1" } });
     const approval = { ...pending, always: false };

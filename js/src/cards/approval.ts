@@ -36,6 +36,12 @@ export function verdictOf({ props }: Entity): { verdict: Verdict; words: string 
   return { verdict, words: because ? `Denied: ${reason.trim()}` : VERDICTS[verdict] };
 }
 
+/** Its own card says why a call has no result: a person said no, nobody said yes in time, or it was cancelled. */
+export function saysWhyNot(call: Entity): boolean {
+  const verdict = verdictOf(call)?.verdict;
+  return call.props.status === "cancelled" || verdict === "denied" || verdict === "expired";
+}
+
 function fieldsOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }

@@ -20,6 +20,7 @@ function draw(kind: string, props: Record<string, unknown>, id = "r:x:1", run = 
     store,
     errors: store.ofKind("error"),
     runs: store.ofKind("run"),
+    calls: store.ofKind("tool_call"),
     approve: vi.fn(async (_answer: unknown): Promise<string | null> => null),
     loadMath: () => new Promise(() => {}),
     stop: vi.fn(),

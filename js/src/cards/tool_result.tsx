@@ -1,9 +1,10 @@
 import { useMemo, useState } from "preact/hooks";
 import type { Entity } from "../timeline/entities";
-import { useView } from "../view/hooks";
+import { usePicked, useView } from "../view/hooks";
 import { Markdown } from "../view/Markdown";
 import { Picture } from "../view/Picture";
 import { dataUrl, PICTURE_TYPES } from "../view/pictures";
+import { saysWhyNot } from "./approval";
 import { HtmlTable } from "./HtmlTable";
 import { pretty, str } from "./parts";
 import { type TableData, tablesIn } from "./tables";
@@ -18,7 +19,10 @@ type Form =
   | { kind: "markdown"; text: string }
   | { kind: "text"; text: string };
 
-/** What a tool gave back, close under its call. What the model was told is never further than a click. */
+/**
+ * What a tool gave back, close under its call. What the model was told is never further than a click, but for a call
+ * that was not made or not ended: its card says so already, and one sentence about it is enough.
+ */
 export function ToolResultCard({ entity }: { entity: Entity }) {
   const { mime, error } = entity.props;
   const text = str(entity.props.result);
@@ -28,8 +32,12 @@ export function ToolResultCard({ entity }: { entity: Entity }) {
   const form = rich !== null && rich !== undrawable ? rich : null;
   const plain = form === null || (asText && text !== "");
   const caller = useCaller(entity);
+  const callId = str(entity.props.toolCallId);
+  const said = usePicked(useView().session.calls, (calls) =>
+    calls.some((call) => call.id === callId && saysWhyNot(call)),
+  );
   return (
-    <div class={str(error) === "" ? "wc-result" : "wc-result wc-result-failed"}>
+    <div class={str(error) === "" ? "wc-result" : "wc-result wc-result-failed"} hidden={said}>
       {caller !== "" && (
         <div class="wc-label">
           Result of <code>{caller}</code>

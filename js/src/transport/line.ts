@@ -66,6 +66,8 @@ export class Line {
   /** A question was not answered in time, and none has been since. */
   #doubt = false;
   #dead = false;
+  /** It has answered, ever. */
+  #known = false;
   #slow = false;
   /** A look whether anyone is there is under way; `firm`: there is every reason to think that nobody is. */
   #look: { firm: boolean } | null = null;
@@ -200,7 +202,10 @@ export class Line {
   #heard(answer: boolean): void {
     const back = this.#dead || (answer && this.#doubt);
     this.#dead = false;
-    if (answer) this.#doubt = false;
+    if (answer) {
+      this.#doubt = false;
+      this.#known = true;
+    }
     if (back) this.#events?.back();
   }
 
@@ -227,7 +232,10 @@ export class Line {
     }
     const look = { firm };
     this.#look = look;
-    this.ask({ op: "health", body: {}, timeoutMs: CHECK_MS, quiet: true })
+    // One that has answered before is more likely to be slow: with subshells, the notebook calls a kernel idle
+    // while a cell of it computes.
+    const timeoutMs = firm || !this.#known ? CHECK_MS : LOST_MS;
+    this.ask({ op: "health", body: {}, timeoutMs, quiet: true })
       .catch(() => {
         // a cell may have been started meanwhile
         if (this.#events !== null && (look.firm || this.#state() === "idle")) this.#die();

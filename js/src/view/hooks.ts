@@ -1,6 +1,6 @@
 import type { ReadonlySignal } from "@preact/signals-core";
 import { createContext } from "preact";
-import { useContext, useLayoutEffect, useReducer } from "preact/hooks";
+import { useContext, useLayoutEffect, useReducer, useRef } from "preact/hooks";
 import type { Picture } from "../http/replies";
 import type { Session } from "../session/session";
 
@@ -9,13 +9,21 @@ import type { Session } from "../session/session";
  * of this module, whose tracking does not see this one.
  */
 export function useSignalValue<T>(source: ReadonlySignal<T>): T {
+  return usePicked(source, (value) => value);
+}
+
+/** The same for what is picked of a signal's value: draws again only when that changes. */
+export function usePicked<T, P>(source: ReadonlySignal<T>, pick: (value: T) => P): P {
   const [, redraw] = useReducer((count: number) => count + 1, 0);
-  const drawn = source.peek();
+  const drawn = pick(source.peek());
+  const picks = useRef(pick);
+  picks.current = pick;
   useLayoutEffect(() => {
     let last = drawn;
     return source.subscribe((value) => {
-      if (value === last) return;
-      last = value;
+      const picked = picks.current(value);
+      if (picked === last) return;
+      last = picked;
       redraw(undefined);
     });
   }, [source]);
