@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -145,3 +148,25 @@ async def test_an_engine_that_was_given_is_not_ours_to_close(tmp_path: Path) -> 
     await (await hosted.ready()).chat(prompt())
     await hosted.close()
     assert await is_free(tmp_path)
+
+
+WARM = """
+import sys, time
+from webchat_widget import ChatWidget
+chat = ChatWidget("c", where="kernel")
+end = time.monotonic() + 20
+while "openai" not in sys.modules and time.monotonic() < end * {patience}:
+    time.sleep(0.02)
+print("openai" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("address", "imported"), [("http://127.0.0.1:9/v1", True), ("", False)])
+def test_the_sdk_is_imported_before_the_first_prompt_where_a_model_is_named(
+    address: str, imported: bool
+) -> None:
+    """Next to a cell that computes, its import takes many seconds."""
+    code = WARM.format(patience=int(imported))
+    env = {**os.environ, "OPENAI_BASE_URL": address}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.split() == [str(imported)], ran.stderr

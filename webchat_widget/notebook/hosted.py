@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from msgspec import Struct, field
 from webchat_widget.engines.base import Engine
 from webchat_widget.engines.environment import EnvironmentEngine
 from webchat_widget.engines.function import FunctionEngine
+from webchat_widget.engines.openai import OpenAIEngine
 from webchat_widget.errors import ConversationHeld, ShuttingDown
 from webchat_widget.profiles import Profile, Profiles
 from webchat_widget.requests import parse_settings
@@ -110,6 +114,7 @@ class Hosted:
         self._used = 0.0
         """When somebody asked for the service last, on the loop's clock."""
         self._resting: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._claiming = asyncio.Lock()
         self._opening = asyncio.Lock()
 
@@ -170,6 +175,7 @@ class Hosted:
                 log=self._log,
             )
             self._service = ChatService(self._env)
+            self._warming = asyncio.create_task(_warm_up(engine), name="webchat-warm-up")
             # Before it starts: a run that waited for a yes when the kernel ended goes on with its tools.
             self._service.equip(self.conv_id, self._equipment.tools, self._equipment.contexts)
             if self._folder is not None:
@@ -199,6 +205,13 @@ class Hosted:
         if self._folder is None:
             return MemoryStore()
         return SQLiteStore(conversation_file(self._folder, self.conv_id), in_use=_held, drop_empty=True)
+
+
+async def _warm_up(engine: Engine) -> None:
+    """Import the SDK before the first prompt: next to a cell that computes, that takes many seconds."""
+    if engine.name == OpenAIEngine.name:
+        with contextlib.suppress(ImportError):
+            await run_in_thread(partial(import_module, "openai"))
 
 
 def _answering(equipment: Equipment) -> tuple[Engine, ToolRegistry, Profiles]:
