@@ -108,7 +108,7 @@ def test_a_tool_runs_after_a_yes_and_shows_a_table(lab: LabPage, model: ModelSer
     assert not any("counting" in text for text in printed), "what a tool prints is no output of a cell"
     end(chat)
     assert calls(lab) == [["Ada", "Grace"]]
-    assert told(model) == ["Table of Ada, Grace"]
+    assert told(model) == ["counting Ada Grace\nTable of Ada, Grace"]
     assert lab.run_cell("print(chat.where)") == chat.root.get_attribute("data-transport")
     (row,) = [row for row in chat.timeline() if row["kind"] == "tool_call"]
     assert row["props"]["approval"]["state"] == "once"

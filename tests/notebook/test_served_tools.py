@@ -54,7 +54,7 @@ def test_a_tool_of_this_kernel(kernel: Kernel, model: ModelServer) -> None:
     ) == [
         {"width": 3, "height": 4},
         "computing\n",
-        "12.0",
+        "computing\n12.0",
     ]
 
 

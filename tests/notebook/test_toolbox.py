@@ -100,7 +100,7 @@ async def test_a_call(box: Toolbox, line: Line) -> None:
 
     offered(box, double)
     line.ask("call", conv_id="c", name="double", arguments={"n": "4"}, run_id="r")
-    assert await line.last() == {"output": {"text": "8", "mime": None}}
+    assert await line.last() == {"output": {"text": "doubling\n8", "mime": None}}
     assert line.said[0] == {"taken": True}
     assert "".join(said.get("stdout", "") for said in line.said) == "doubling\n"
 

@@ -89,11 +89,27 @@ def test_a_tool_that_redirects_by_itself_gets_what_it_asked_for() -> None:
     assert sys.stdout is outside
 
 
-def test_who_puts_another_stdout_there_for_good_keeps_it() -> None:
-    outside, other = sys.stdout, io.StringIO()
+def test_another_stdout_does_not_stay_on_the_main_thread() -> None:
+    outside = sys.stdout
     try:
         with captured(lambda text: None):
+            sys.stdout = io.StringIO()
+        assert sys.stdout is outside
+    finally:
+        sys.stdout = outside
+
+
+def test_who_puts_another_stdout_there_for_good_elsewhere_keeps_it() -> None:
+    outside, other = sys.stdout, io.StringIO()
+
+    def work() -> None:
+        with captured(lambda text: None):
             sys.stdout = other
+
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
         assert sys.stdout is other
     finally:
         sys.stdout = outside

@@ -14,7 +14,7 @@ from tests.tools.conftest import Told
 from webchat_widget import tool
 from webchat_widget.tools.calculate import calculate
 from webchat_widget.tools.function import FunctionTool, function_tool
-from webchat_widget.tools.output import Output
+from webchat_widget.tools.output import Output, bounded
 from webchat_widget.tools.registry import BadArguments, ToolCancelled, ToolRegistry
 
 
@@ -28,7 +28,7 @@ def weather(city: str, days: int = 1, unit: Literal["C", "F"] = "C") -> str:
 
 async def text_of(fn: Callable[..., Any], **arguments: Any) -> str:
     """What the model is told of a call."""
-    return (await function_tool(fn).call(arguments, Told())).text
+    return bounded(await function_tool(fn).call(arguments, Told()), 50_000).text
 
 
 class TestSchema:
@@ -299,6 +299,32 @@ class TestProgress:
         await function_tool(say_later).call({}, told)
         assert told.text == "number 1\nlater\n"
         assert capsys.readouterr() == ("", "fault\n")
+
+    async def test_the_model_is_told_what_is_printed_too(self) -> None:
+        def say(value: Any = None) -> Any:
+            print("one")
+            print("two", end="")
+            return value
+
+        def say_nothing() -> None:
+            print()
+
+        assert await text_of(say) == "one\ntwo"
+        assert await text_of(say, value=42) == "one\ntwo\n42"
+        assert await text_of(say_nothing) == "done"
+
+    async def test_a_value_has_room_beside_what_is_printed(self) -> None:
+        def chatter() -> Output:
+            print("x" * 1_000_000)
+            print("y" * 1_000_000)
+            return Output("42", {"text/html": "<b>42</b>"})
+
+        told = Told()
+        output = bounded(await function_tool(chatter).call({}, told), 50_000)
+        assert len(told.text) == 2_000_002
+        assert len(output.text) < 21_000
+        assert output.text.endswith("x\n… 1,980,002 characters cut\n42")
+        assert output.mime == {"text/html": "<b>42</b>"}
 
 
 class TestApproval:

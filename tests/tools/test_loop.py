@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import until
+from tests.tools.conftest import give
 from webchat_widget import tool
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import EngineError, StoreUnavailable
@@ -347,6 +349,41 @@ class TestCalls:
         assert most == [8]
         assert len([e for e in stage.told if isinstance(e, CallDone)]) == 20
 
+    async def test_not_all_predicates_think_at_once(self) -> None:
+        thinking, most, lock = [0], [0], threading.Lock()
+        full = threading.Event()
+
+        def asks_for() -> bool:
+            with lock:
+                thinking[0] += 1
+                most[0] = max(most[0], thinking[0])
+                if thinking[0] == 8:
+                    full.set()
+            full.wait(4)
+            with lock:
+                thinking[0] -= 1
+            return False
+
+        work = tool(approval=asks_for)(give("done"))
+        stage = Stage([*[raw("{}", name="tool")] * 20, CALLS], "Done.", tools=[work], person=Person())
+        await stage.run_and_close()
+        assert most == [8]
+
+    async def test_who_waits_for_a_person_is_in_nobody_s_way(self) -> None:
+        def launch() -> None: ...
+
+        look = tool(read_only=True)(give("seen"))
+        requests = [*[raw("{}", name="launch")] * 20, raw("{}", name="tool")]
+        stage = Stage([*requests, CALLS], tools=[launch, look], person=Person())
+        running = asyncio.create_task(stage.loop.run())
+        await asyncio.to_thread(
+            until, lambda: any(isinstance(e, CallDone) for e in stage.told), "a call's end"
+        )
+        assert len(stage.person.asked) == 20
+        running.cancel()
+        await asyncio.wait({running})
+        stage.close("stopped")
+
     async def test_ids_are_ours_for_servers_use_theirs_again(self) -> None:
         stage = Stage([asks("1 + 1"), CALLS], [asks("2 + 2"), CALLS], "Done.")
         await stage.run_and_close()
@@ -392,7 +429,8 @@ class TestWhatTheModelIsTold:
         assert len((await self.told(raw("{}", name="x" * 10_000)))[1]) < 300
 
     @pytest.mark.parametrize(
-        "arguments", ["{oops", "[1]", "7", '"text"', "null", '{"expression": 1e999}', "[" * 100_000, '{"a": 1} x']
+        "arguments",
+        ["{oops", "[1]", "7", '"text"', "null", '{"expression": 1e999}', "[" * 100_000, '{"a": 1} x'],
     )
     async def test_arguments_that_are_no_object(self, arguments: str) -> None:
         status, text = await self.told(raw(arguments))
@@ -412,6 +450,16 @@ class TestWhatTheModelIsTold:
 
     async def test_what_a_tool_raises_by_type_and_message(self) -> None:
         assert await self.told(asks("1/0")) == ("failed", "ZeroDivisionError: division by zero")
+
+    async def test_what_can_t_even_say_what_it_is(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise self
+
+        def fail() -> None:
+            raise Mute
+
+        assert await self.told(raw("{}", name="fail"), fail) == ("failed", "Mute")
 
     async def test_a_long_message_is_cut(self) -> None:
         def shout() -> str:
@@ -531,6 +579,13 @@ class TestLimits:
         assert "max_rounds" in error.message
         assert len(stage.engine.turns) == 3
         assert len([e for e in stage.told if isinstance(e, CallDone)]) == 3
+
+    async def test_a_model_that_asks_for_too_much_at_once_is_stopped(self) -> None:
+        stage = Stage([*[asks()] * 4, CALLS], limits=Limits(calls=3))
+        error = await stage.fail()
+        assert (error.code, error.retryable) == ("tool_limit", False)
+        assert "more than 3 tool calls" in error.message
+        assert not [e for e in stage.told if isinstance(e, CallStarted)]
 
     async def test_a_model_that_never_stops_talking_is_stopped(self) -> None:
         stage = Stage(["x" * 600] * 1000, limits=Limits(text=1000))
@@ -814,7 +869,7 @@ class TestWhatATool:
         assert printed == "one\n"
         assert steps[-1] == {"value": 1.0, "text": "done"}, "the last one always arrives"
         assert isinstance(stage.told[-1], TextEnded)
-        assert stage.result() == ("completed", "result")
+        assert stage.result() == ("completed", "one\nresult")
 
     async def test_gives_a_rich_result(self) -> None:
         class Table:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from webchat_widget.notebook.rich import Shown as Pieces
 from webchat_widget.sem.frames import MAX_SEQ
 from webchat_widget.tools.output import MAX_MIME, Output, bounded, cut, output_of, own_bundle
 
@@ -192,3 +193,17 @@ class TestForms:
     def test_bounding_twice_changes_nothing(self) -> None:
         once = bounded(output_of(Shown(html="<b>x</b>", png=PNG)), 1000)
         assert bounded(once, 1000) == once
+
+
+@pytest.mark.parametrize(
+    ("value", "displayed", "told"),
+    [(None, "", "one"), (None, "<table>", "one\n<table>"), (42, "", "one\n42"), (42, "<table>", "one\n42")],
+)
+def test_what_was_printed_comes_first(value: Any, displayed: str, told: str) -> None:
+    output = output_of(value)
+    pieces = Pieces()
+    if displayed:
+        pieces.add({"text/plain": displayed})
+    printed = Output(output.text, output.mime, "one\n")
+    assert bounded(pieces.within(printed), 1000) == Output(told)
+    assert bounded(printed, 2).text.startswith("on\n… ")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.waiting import until
-from webchat_widget.tools.threads import run_in_thread
+from webchat_widget.tools.threads import run_in_thread, said_by
 
 CALLER = contextvars.ContextVar("CALLER", default="nobody")
 
@@ -135,3 +135,12 @@ asyncio.run(main())
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
     assert time.monotonic() - since < 5
+
+
+def test_what_an_exception_says_whatever_it_is() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    assert said_by(KeyError("x")) == "KeyError: 'x'"
+    assert said_by(Mute()) == "Mute"

@@ -18,8 +18,8 @@ def sendable(messages: Iterable[Message]) -> Iterator[Message]:
 
     Ids are made distinct, for some servers call every call `call_0`; results of one id belong to its calls in
     their order. Arguments that are no JSON object become an empty one: servers that put them into a template
-    fail on them, and the result says what was wrong. A run that ended after its tools left no answer: strict servers want
-    one between a result and a prompt.
+    fail on them, and the result says what was wrong. A run that was ended after its tools left no answer, but
+    strict servers want one between a result and a prompt.
     """
     before = ""
     taken: set[str] = set()
@@ -56,7 +56,7 @@ def distinct(name: str, taken: set[str]) -> str:
 
 def _arguments(text: str) -> str:
     try:
-        msgspec.json.decode(text, type=dict)  # stricter than json: no NaN, no number beyond all bounds
+        msgspec.json.decode(text, type=dict)  # as strict as servers: no NaN, no 1e999
     except (ValueError, RecursionError):
         return "{}"
     return text

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from webchat_widget.tools.output import Output, own_bundle
+from webchat_widget.tools.output import DONE, Output, own_bundle
 from webchat_widget.typing import JSONObject
 
 __all__ = ["Shown", "bundle", "figures_shown", "shown"]
@@ -74,8 +74,8 @@ class Shown:
         """A result with what was displayed, unless it is something to look at itself."""
         if output.mime is not None or not (self._forms or self._texts):
             return output
-        said = output.text != "done"  # what a function gives that returns nothing
-        return Output(output.text if said else "\n".join(self._texts) or "done", self._forms or None)
+        text = "\n".join(self._texts) or DONE if output.text == DONE else output.text
+        return Output(text, self._forms or None, output.printed)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def digest_of(name: str, arguments: JSONObject) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """A JSON value with clean texts. ValueError where it is too deep for a reader, or has no finite number."""
+    """A JSON value with clean texts. ValueError where it is too deep, or a number too large, for a reader."""
     return _each(value, _clean)
 
 

@@ -27,6 +27,7 @@ from .deadline import Deadline
 from .output import Output, bounded
 from .registry import BadArguments, Tool, ToolCancelled, ToolRegistry
 from .reports import CallReport, Sink
+from .threads import said_by
 
 __all__ = ["CALLING_RUN", "Call", "Calls", "Workshop", "new", "restored"]
 
@@ -156,7 +157,8 @@ class Calls:
             raise _Ended("cancelled", INTERRUPTED)
         arguments = parsed(call.made.arguments)
         if call.stage == "new":
-            call.question = await self._question(call, arguments)
+            async with self._slots:  # a predicate has a thread of its own
+                call.question = await self._question(call, arguments)
             if call.question is not None:
                 call.stage = "asking"
                 self._shop.approvals.open(call.question)
@@ -164,7 +166,7 @@ class Calls:
                 await self._shop.sink.emit(
                     self._started(call, arguments), CallDelta(id=call.id, patch=asking)
                 )
-        if call.question is not None:
+        if call.question is not None:  # who waits for a person holds no slot
             await self._wait_for_yes(call.question)
         async with self._slots:
             return await self._run(call, arguments)
@@ -226,8 +228,7 @@ class Calls:
             if limit.expired:  # a TimeoutError may be the tool's own
                 raise _Ended("timed_out", f"The tool took longer than {shop.tool_seconds:g} s.") from None
             shop.log.warning("webchat: the tool %s failed", tool.name, exc_info=error)
-            said = f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
-            raise _Ended("failed", clean(said)) from None
+            raise _Ended("failed", clean(said_by(error)[:_MAX_MESSAGE])) from None
 
     def _tool(self, call: Call) -> Tool:
         tools = self._shop.tools()

@@ -18,7 +18,7 @@ from .capture import captured
 from .decorator import options_of
 from .output import Output, output_of, own_bundle
 from .registry import BadArguments, Report, ToolCancelled
-from .threads import run_in_thread
+from .threads import run_in_thread, said_by
 
 __all__ = ["FunctionTool", "Runner", "function_tool"]
 
@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 Runner = Callable[[Callable[[], Output]], Awaitable[Output]]
 """Runs a call where it belongs: on a thread of its own, on a kernel's main thread."""
 
+_PRINTED = 20_000
+"""Characters of what a call prints that the model is told: the value needs room too."""
 _ASK_SECONDS = 5.0
 """For so long a predicate may think about whether to ask; then a person is asked."""
 
@@ -159,21 +161,22 @@ class _Attempt:
         self._tool = tool
         self._arguments = arguments
         self._progress = _Progress(report)
-        self._report = report
+        self._printed = _Printed(report)
         self._cancelled = False
         self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     def run(self) -> Output:
-        """Call the function, and make an output of what it gives."""
+        """Call the function, and make an output of what it prints and gives."""
         args, kwargs = self._tool._coerced(self._arguments)
         try:
-            with captured(self._report.stdout):
-                return output_of(self._value(self._tool.fn(*args, **kwargs)), self._tool._bundle)
+            with captured(self._printed.take):
+                output = output_of(self._value(self._tool.fn(*args, **kwargs)), self._tool._bundle)
         except KeyboardInterrupt as error:
             self.cancel()
             raise ToolCancelled("The tool was interrupted.") from error
         except SystemExit as error:
-            raise RuntimeError(f"SystemExit: {error}") from error
+            raise RuntimeError(said_by(error)) from error
+        return Output(output.text, output.mime, self._printed.text)
 
     def cancel(self) -> None:
         """End what can be ended: an async function at its next await, a generator at its next yield."""
@@ -219,6 +222,28 @@ class _Attempt:
         if self._cancelled:
             task.cancel()
         return await work
+
+
+class _Printed:
+    """What a call prints: it is reported at once, and its beginning is kept for the model."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._kept: list[str] = []
+        self._chars = 0
+
+    def take(self, text: str) -> None:
+        self._report.stdout(text)
+        if self._chars < _PRINTED:
+            self._kept.append(text[: _PRINTED - self._chars])
+        self._chars += len(text)
+
+    @property
+    def text(self) -> str:
+        """What was printed so far."""
+        text = "".join(self._kept)
+        left_out = self._chars - _PRINTED
+        return f"{text}\n… {left_out:,} characters cut" if left_out > 0 else text
 
 
 class _Progress:

@@ -52,12 +52,13 @@ _MAX_BAD = 3
 class Limits(Struct, frozen=True):
     """What a run may use up.
 
-    `rounds`: requests to the model; `output`: characters of one tool result, and of what a tool prints;
-    `tool_seconds`: run time of one tool; `text`: characters of the answer.
+    `rounds`: requests to the model; `calls`: of tools, in one answer; `output`: characters of one tool
+    result, and of what a tool prints; `tool_seconds`: run time of one tool; `text`: characters of the answer.
     """
 
     rounds: int = 20
     output: int = 50_000
+    calls: int = 128
     tool_seconds: float = 120.0
     text: int = 4_000_000
 
@@ -205,6 +206,7 @@ class ToolLoop:
                         await self._write("thinking", event.text)
                     case CallRequest():
                         requests.append(event)
+                        self._check_count(requests)
                     case Carried():
                         self._carry(event.item)
                     case Retrying():
@@ -222,6 +224,15 @@ class ToolLoop:
             return finish  # calls that were cut off by the length limit are dropped
         await self._hand_over(requests, finish)
         return finish
+
+    def _check_count(self, requests: list[CallRequest]) -> None:
+        if len(requests) > self._limits.calls:
+            raise EngineError(
+                f"The model asked for more than {self._limits.calls} tool calls in one answer, so none "
+                "of them was made. Ask again for less at once.",
+                code="tool_limit",
+                retryable=False,
+            )
 
     async def _hand_over(self, requests: list[CallRequest], finish: Finish) -> None:
         """The model waits for its tools: keep its message, number the calls, and note where we stand."""

@@ -26,8 +26,10 @@ from webchat_widget.sem.frames import MAX_SEQ
 from webchat_widget.sem.text import clean
 from webchat_widget.typing import JSONObject
 
-__all__ = ["MAX_MIME", "Output", "bounded", "cut", "output_of", "own_bundle", "plain"]
+__all__ = ["DONE", "MAX_MIME", "Output", "bounded", "cut", "output_of", "own_bundle", "plain"]
 
+DONE = "done"
+"""What the model is told of a call that gives nothing."""
 MAX_MIME = 2_000_000
 """Characters of one form of a result; of all forms together twice as much."""
 
@@ -48,10 +50,14 @@ _SAID_BY_STR = (date, time, timedelta, Decimal, Fraction, PurePath, UUID, BaseEx
 
 
 class Output(Struct, frozen=True):
-    """The result of a call: `text` is for the model, and for the person where `mime` has nothing richer."""
+    """The result of a call: `text` is for the model, and for the person where `mime` has nothing richer.
+
+    What the call `printed` comes before the text as soon as it is `bounded`.
+    """
 
     text: str
     mime: JSONObject | None = None
+    printed: str = ""
 
 
 def cut(text: str, limit: int) -> str:
@@ -62,9 +68,15 @@ def cut(text: str, limit: int) -> str:
 
 
 def bounded(output: Output, limit: int) -> Output:
-    """What may be sent and stored of an output, whoever made it: clean, cut, and of known kinds only."""
+    """What may be sent and stored of an output, whoever made it: clean, cut, and of known kinds only.
+
+    What was printed is part of its text, and all of it where nothing was said.
+    """
     mime, left_out = _kept(output.mime or {})
-    text = clean(cut(output.text, limit))
+    text = output.text
+    if printed := output.printed.rstrip("\n"):
+        text = printed if text == DONE else f"{printed}\n{text}"
+    text = clean(cut(text, limit))
     return Output("\n".join((text, *left_out)) if left_out else text, mime or None)
 
 
@@ -76,7 +88,7 @@ def output_of(value: Any, bundle: Callable[[Any], Mapping[str, Any]] | None = No
         case str():
             return Output(value)
         case None:
-            return Output("done")
+            return Output(DONE)
         case bool() | int() | float():
             return Output(_json(value))
     forms = _bundled(value, bundle or own_bundle)

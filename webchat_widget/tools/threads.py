@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-__all__ = ["run_in_thread"]
+__all__ = ["run_in_thread", "said_by"]
 
 _T = TypeVar("_T")
 
@@ -46,9 +46,17 @@ async def run_in_thread(call: Callable[[], _T]) -> _T:
     return await ended
 
 
+def said_by(error: BaseException) -> str:
+    """An exception in words; by its type alone where it is a stranger's whose `__str__` fails."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:
+        return type(error).__name__
+
+
 def _harmless(error: BaseException) -> Exception:
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    failure = RuntimeError(f"{type(error).__name__}: {error}")
+    failure = RuntimeError(said_by(error))
     failure.__cause__ = error
     return failure
