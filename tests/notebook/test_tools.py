@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +156,33 @@ class TestStop:
         assert kernel.value("[run.status, seen]") == ["stopped", ["begun", "interrupted"]]
         assert kernel.value("rows(chat, 'tool_call')[0]['status']") == "cancelled"
 
+    def test_while_libc_ignores_the_signal(self, kernel: Kernel, tmp_path: Path) -> None:
+        """It is sent again until it was heard, once, and by nobody but the tool."""
+        kernel.run("""
+import os
+def shell(begun):
+    "Take long elsewhere."
+    os.system(f"touch '{begun}'; sleep 1")
+    try:
+        time.sleep(30)
+    except KeyboardInterrupt:
+        seen.append("interrupted")
+        time.sleep(0.5)
+        seen.append("tidied")
+        raise
+""")
+        kernel.run(
+            f"begun = {str(tmp_path / 'begun')!r}\n"
+            "engine = ScriptedEngine(calls('shell', begun=begun))\n"
+            "chat = ChatWidget(new=True, engine=engine, tools=[tool(read_only=True)(shell)])"
+        )
+        kernel.run(
+            "run = chat.send('hi')\n"
+            "threading.Thread(target=lambda: (until(lambda: os.path.exists(begun)), chat.stop())).start()\n"
+            "run.wait(20)\nuntil(lambda: 'tidied' in seen or pause(0))"
+        )
+        assert kernel.value("[run.status, seen]") == ["stopped", ["interrupted", "tidied"]]
+
     def test_before_it_has_begun(self, kernel: Kernel) -> None:
         kernel.run("chat = with_tool(nap)")
         kernel.run("run = chat.send('hi')\nuntil(lambda: rows(chat, 'tool_call'))\nchat.stop()\nrun.wait(10)")
@@ -283,7 +311,7 @@ chat = ChatWidget(new=True, engine=ScriptedEngine([*script, Finish("tool_calls")
         results = kernel.value(
             "{props['toolCallId'][-1]: props['result'] for props in rows(chat, 'tool_result')}"
         )
-        assert results["1"] == "42"
+        assert results["1"] == "printed\n42"
         assert results["2"].endswith(
             "line 2, in f\n    return 1 / 0\n           ~~^~~\nZeroDivisionError: division by zero"
         )

@@ -6,6 +6,9 @@ what waits for an answer do. While a cell runs something else, it waits.
 A call that is cancelled while it runs is interrupted as a cell is, by SIGINT: nothing else gets Python out of
 a `sleep` or a loop. The signal must never hit the user's own code, so for the time of a call the handler is
 ours, and it is given back only when no signal of ours is on its way any more.
+
+A signal may get lost: while `os.system` runs, libc has the process ignore it. So it is sent again until it
+was heard, and a second one that comes after all is for nobody.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ _IDLE_SECONDS = 0.1
 _SIGNAL_SECONDS = 1.0
 """A signal takes microseconds to arrive, unless a tool put a handler of its own in the place of ours."""
 
+_AGAIN_SECONDS = 0.2
+"""A signal that nobody has heard by then is sent again."""
+
 _T = TypeVar("_T")
 
 
@@ -37,11 +43,11 @@ class _Call(Generic[_T]):
     """A call on its way: waiting, running, over. The loop of its caller hears when it begins and ends."""
 
     def __init__(self, work: Callable[[], _T]) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._work = work
         self._context = copy_context()
-        self.begun: asyncio.Future[None] = self._loop.create_future()
-        self.ended: asyncio.Future[_T] = self._loop.create_future()
+        self.begun: asyncio.Future[None] = self.loop.create_future()
+        self.ended: asyncio.Future[_T] = self.loop.create_future()
         self.state = "waiting"
         self.cancelled = False
         self.interruptible = False
@@ -75,7 +81,7 @@ class _Call(Generic[_T]):
                 settle(outcome)
 
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
-            self._loop.call_soon_threadsafe(tell)
+            self.loop.call_soon_threadsafe(tell)
 
 
 class MainThread:
@@ -90,6 +96,8 @@ class MainThread:
         """Between the end of a call and its cancel on another thread."""
         self._signalled = False
         """Whether a signal of ours is on its way."""
+        self._repeated = False
+        """Whether one of ours may come that has been heard already."""
         self._missed = False
         """Whether somebody else's came while a call began or ended."""
 
@@ -158,7 +166,9 @@ class MainThread:
         patience = time.monotonic() + _SIGNAL_SECONDS
         while self._signalled and time.monotonic() < patience:
             time.sleep(0.0005)
-        self._signalled = False
+        if self._repeated:
+            time.sleep(0.0005)  # a signal that is sent arrives before this ends
+        self._signalled = self._repeated = False
         self._stack.remove(call)
 
     def _cancel(self, call: _Call[Any]) -> None:
@@ -168,13 +178,26 @@ class MainThread:
                 if not self._signalled:
                     self._signalled = True
                     _signal_main_thread()
+                call.loop.call_later(_AGAIN_SECONDS, self._signal_again, call)
             else:
                 call.state = "over"
         call.ended.cancel()
 
+    def _signal_again(self, call: _Call[Any]) -> None:
+        with self._lock:
+            heard = not self._signalled or signal.getsignal(signal.SIGINT) != self._interrupt
+            if call.state != "running" or heard:
+                return
+            self._repeated = True
+            _signal_main_thread()
+        call.loop.call_later(_AGAIN_SECONDS, self._signal_again, call)
+
     def _interrupt(self, signum: int, frame: Any) -> None:
         """SIGINT while a call runs: ours, or that of a person who interrupts the kernel."""
         ours, self._signalled = self._signalled, False
+        if not ours and self._repeated:
+            self._repeated = False
+            return
         if not ours:
             self._missed = True  # the cell around the call is to hear of it too
         if self._stack and self._stack[-1].interruptible:
