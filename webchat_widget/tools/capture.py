@@ -44,12 +44,19 @@ class _Splitter:
 
 @contextlib.contextmanager
 def captured(write: Callable[[str], None]) -> Iterator[None]:
-    """Within, and in what is called from here, `print` writes to `write`."""
+    """Within, and in what is called from here, `print` writes to `write`.
+
+    On the main thread, `sys.stdout` is afterwards what it was, whatever was put there within: a notebook
+    would print nothing any more. Another thread can't tell whose that is.
+    """
     token = _WRITE.set(write)
     _enter()
+    ours = sys.stdout
     try:
         yield
     finally:
+        if threading.current_thread() is threading.main_thread():
+            sys.stdout = ours
         _leave()
         _WRITE.reset(token)
 
@@ -68,8 +75,6 @@ def _leave() -> None:
         _inside -= 1
         if _inside:
             return
-        if _splitter is not None and sys.stdout is _splitter:  # who put another in its place keeps it
-            sys.stdout = _splitter.outside
-            while isinstance(sys.stdout, _Splitter):
-                sys.stdout = sys.stdout.outside
+        while isinstance(sys.stdout, _Splitter):
+            sys.stdout = sys.stdout.outside
         _splitter = None
