@@ -471,6 +471,40 @@ class TestStop:
         assert [id for id, _ in told(engine.turns[1])] == ["1", "2"], "each call has its result"
         assert pad.launched == []
 
+    async def test_a_yes_for_later_calls_that_a_stop_overtakes_says_that_it_holds(
+        self, start: Start, pad: Pad, tmp_path: Path
+    ) -> None:
+        class Slow(SQLiteStore):
+            """Stores an answer when it is let."""
+
+            stores, goes_on = asyncio.Event(), asyncio.Event()
+
+            def write(self, batch: Batch) -> Any:
+                return self._late(batch) if batch.grants else super().write(batch)
+
+            async def _late(self, batch: Batch) -> None:
+                self.stores.set()
+                await self.goes_on.wait()
+                await super().write(batch)
+
+        store = Slow(tmp_path / "slow.sqlite")
+        engine = ScriptedEngine([asks(), CALLS], [asks("mars"), CALLS], "Done.")
+        chat = await start(engine, tools=pad.tools, store=store)
+        await chat.say("Launch!")
+        (row,) = await asking(chat)
+        answering = asyncio.create_task(say_yes(chat, row, "always"))
+        await store.stores.wait()
+        stopping = asyncio.create_task(chat.service.stop("c", None))
+        async with asyncio.timeout(10):
+            while any(map(is_asking, await chat.rows())):
+                await asyncio.sleep(0.005)
+        store.goes_on.set()
+        with pytest.raises(Conflict, match=r"not made\. Later calls of launch need no yes"):
+            await answering
+        await stopping
+        await chat.say("And now?")
+        await asyncio.wait_for(until(lambda: pad.launched == ["mars"]), 10)
+
     async def test_a_stop_at_any_instant_leaves_turns_that_can_be_built_on(
         self, start: Start, pad: Pad
     ) -> None:

@@ -108,7 +108,8 @@ class ConversationApprovals:
                 raise _stale("The call has changed since you saw it. Look at it again.")
             if self._now_ms() >= question.expires_at:
                 raise _stale("The time to answer is over: the call was not made. Ask the model again.")
-            if decision.decision == "always" and not question.grantable:
+            always = decision.decision == "always"
+            if always and not question.grantable:
                 raise NotAllowed(
                     f"Each call of {question.tool} is asked about: allow it once.", field="decision"
                 )
@@ -117,15 +118,16 @@ class ConversationApprovals:
                 await self._stream.emit(
                     undo=True,
                     checkpoints=(self._checkpoint(),),
-                    grants=(question.tool,) if decision.decision == "always" else (),
+                    grants=(question.tool,) if always else (),
                 )
             except BaseException:
                 del self.decisions[call_id]
                 raise
-            if decision.decision == "always":
+            if always:
                 self._grants.add(question.tool)
             if answer.done():  # the run was stopped meanwhile
-                raise _stale("The run was stopped, so the call is not made.")
+                kept = f" Later calls of {question.tool} need no yes, as you said." * always
+                raise _stale(f"The run was stopped, so this call is not made.{kept}")
             self._settle(question, answer, _verdict(decision))
 
     def _again(self, call_id: str, decision: Decision) -> None:
