@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -88,3 +89,11 @@ def test_byte_by_byte_is_as_good_as_at_once(lines: list[tuple[bytes, bytes]]) ->
 def test_what_was_written_is_read(events: list[list[bytes]]) -> None:
     stream = b"".join(b"".join(b"data: " + line + b"\n" for line in event) + b"\n" for event in events)
     assert read(stream) == [b"\n".join(event) for event in events]
+
+
+def test_a_long_line_is_joined_once() -> None:
+    """Work that grew with the square of its length would take minutes."""
+    piece = b"x" * 1000
+    since = time.process_time()
+    assert read(b"data: ", *[piece] * 20_000, b"\r", b"\n\r\n") == [piece * 20_000]
+    assert time.process_time() - since < 3

@@ -20,23 +20,26 @@ class EventReader:
     """Feed it what the network gives; it gives the data of each event that is whole."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
         self._data: list[bytes] = []
         self._begun = False
+        self._held = False
+        """A carriage return came last: it may be half of a line end."""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """The data of the events that `chunk` completes."""
-        buffer = self._rest + chunk
+        self._rest.append(chunk)
+        if self._begun and not self._held and b"\n" not in chunk and b"\r" not in chunk:
+            return  # more of a line: however many pieces it comes in, they are joined once
+        buffer = b"".join(self._rest)
         if not self._begun:
             if len(buffer) < len(BOM_UTF8) and BOM_UTF8.startswith(buffer):
-                self._rest = buffer
                 return
             self._begun = True
             buffer = buffer.removeprefix(BOM_UTF8)
-        # A carriage return at the very end may be half of a line end.
-        held = buffer.endswith(b"\r")
-        lines = _LINE_END.split(buffer[:-1] if held else buffer)
-        self._rest = lines.pop() + (b"\r" if held else b"")
+        self._held = buffer.endswith(b"\r")
+        lines = _LINE_END.split(buffer[:-1] if self._held else buffer)
+        self._rest = [lines.pop() + (b"\r" if self._held else b"")]
         for line in lines:
             if line.startswith(b"data:"):
                 value = line[5:]
