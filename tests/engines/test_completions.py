@@ -49,6 +49,15 @@ def error(*chunks: dict[str, Any] | bytes) -> EngineError:
 
 
 class TestText:
+    def test_a_literal_tag_that_nothing_closes_is_text_after_all(self) -> None:
+        chunks = [says({"content": "<think> is"}), says({"content": " a tag"})]
+        thought = [ThinkingChunk(" is"), ThinkingChunk(" a tag")]
+        assert events(*chunks, STOP)[:-1] == [*thought, TextChunk("<think> is a tag")]
+        assert events(*chunks, says({}, "length"))[:-1] == thought, "it may have been a thought"
+        assert events(*chunks, says({"content": "</think>"}), STOP)[:-1] == thought
+        called = events(*chunks, piece("{}", index=0, id="a", name="t"), STOP)
+        assert [type(event) for event in called[2:]] == [CallRequest, Finish]
+
     def test_each_piece_as_it_comes(self) -> None:
         assert events(
             says({"role": "assistant", "content": ""}),
@@ -393,3 +402,16 @@ class TestRequest:
     def test_no_tools_are_not_named(self) -> None:
         """Servers refuse an empty list."""
         assert "tools" not in request(Turn((Message("user", "hi"),)), "gpt")
+
+
+def test_arguments_without_end_are_stopped() -> None:
+    begun = [piece("", index=n, id=str(n), name="t") for n in (0, 1)]
+    assert error(*begun, *(piece("x" * 300_000, index=n % 2) for n in range(4))).code == "text_limit"
+
+
+def test_arguments_in_many_pieces_cost_what_they_are() -> None:
+    """Not their square: each piece was a copy of all before it."""
+    answer = Answer("m")
+    for chunk in (piece("{", index=0, id="a", name="t"), *[piece("x" * 10, index=0, name="t")] * 2):
+        list(answer.read(json.dumps(chunk).encode()))
+    assert answer._calls[0].pieces == ["{", "x" * 10, "x" * 10]

@@ -14,8 +14,18 @@ from hypothesis import strategies as st
 from webchat_widget.engines.history import sendable
 from webchat_widget.engines.retries import LONGEST, PAUSES, Retries, asked_wait
 from webchat_widget.engines.thoughts import Thoughts
-from webchat_widget.events import TextChunk
+from webchat_widget.events import TextChunk, ThinkingChunk
 from webchat_widget.turns import Image, Message, ToolCall
+
+
+def test_a_thought_without_an_end_is_kept_whole() -> None:
+    thoughts = Thoughts()
+    pieces = [" <th", "ink>", "\nis a tag </th"]
+    assert [*thoughts.feed(pieces[0])] == [*thoughts.feed(pieces[1])] == []
+    assert [*thoughts.feed(pieces[2])] == [ThinkingChunk("\nis a tag ")]
+    assert thoughts.unclosed == "".join(pieces)
+    assert [*thoughts.feed("ink>")] == []
+    assert thoughts.unclosed == ""
 
 
 def parted(*pieces: str) -> tuple[str, str]:
@@ -113,6 +123,10 @@ def test_all_else_stays() -> None:
 )
 def test_what_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
     assert asked_wait(headers) == seconds
+
+
+def test_a_date_beyond_all_calendars_says_nothing() -> None:
+    assert asked_wait({"retry-after": f"Fri, 31 Dec {10**20} 23:59:59 GMT"}) is None
 
 
 def test_a_date_to_wait_for() -> None:

@@ -282,3 +282,23 @@ class TestRequest:
     )
     def test_which_part_a_server_refuses(self, words: str, part: str | None) -> None:
         assert next((name for name, looks in OPTIONAL.items() if looks.search(words)), None) == part
+
+
+def test_arguments_without_end_are_stopped() -> None:
+    delta = {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": "x" * 400_000}
+    with pytest.raises(EngineError) as raised:
+        events(added(call("a")), delta, delta, delta)
+    assert raised.value.code == "text_limit"
+
+
+def test_arguments_that_are_said_again_count_once() -> None:
+    text = '{"a": "' + "x" * 600_000 + '"}'
+    done = {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": text}
+    delta = {"type": "response.function_call_arguments.delta", "output_index": 0, "delta": text}
+    found = events(added(call("a")), delta, done, finished(call("a", text)), DONE)
+    assert found[0] == CallRequest("a", "t", text)
+
+
+def test_a_literal_tag_that_nothing_closes_is_text_after_all() -> None:
+    found = events(text("<think> is a tag"), DONE)
+    assert found[:-1] == [ThinkingChunk(" is a tag"), TextChunk("<think> is a tag")]

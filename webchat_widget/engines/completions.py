@@ -16,6 +16,7 @@ from webchat_widget.events import CallRequest, EngineEvent, Finish, TextChunk, T
 from webchat_widget.turns import Message, ToolSchema, Turn
 from webchat_widget.typing import JSONObject, Usage
 
+from .assembly import Assembly, OpenCall
 from .faults import reported, unfinished
 from .history import distinct, sendable
 from .thoughts import Thoughts
@@ -82,15 +83,6 @@ class _Chunk(Struct):
     error: Any = None
 
 
-class _OpenCall(Struct):
-    """A call that is being put together."""
-
-    index: int
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
 _decode = decoder(_Chunk)
 
 
@@ -107,7 +99,8 @@ class Answer:
         self._refused = False
         self._usage: Usage | None = None
         self._thoughts = Thoughts()
-        self._calls: list[_OpenCall] = []
+        self._calls: list[OpenCall] = []
+        self._assembly = Assembly()
 
     def read(self, data: bytes) -> Iterator[EngineEvent]:
         """The events in the data of one server-sent event. Raises EngineError."""
@@ -155,6 +148,7 @@ class Answer:
 
     def end(self) -> Iterator[EngineEvent]:
         """The last events. Raises EngineError where the server never said that it was done."""
+        unclosed = self._thoughts.unclosed
         yield from self._thoughts.end()
         reason = _REASONS.get(self._reason or "", self._reason and "stop")
         if not reason:
@@ -165,6 +159,8 @@ class Answer:
             ids: set[str] = set()
             for call in sorted(self._calls, key=lambda call: call.index):
                 yield CallRequest(distinct(call.id or f"call_{call.index}", ids), call.name, call.arguments)
+        elif reason == "stop" and unclosed:
+            yield TextChunk(unclosed)
         yield Finish(reason, self._usage, self.model, self._refused)
 
     def _assemble(self, piece: _Call) -> None:
@@ -173,11 +169,11 @@ class Answer:
         call.id = call.id or piece.id or ""
         call.name = call.name or function.name or ""
         if isinstance(function.arguments, str):
-            call.arguments += function.arguments
+            self._assembly.append(call, function.arguments)
         elif function.arguments is not None:  # not as text, but as what the text would say
-            call.arguments = json.dumps(function.arguments)
+            self._assembly.replace(call, json.dumps(function.arguments))
 
-    def _call_of(self, piece: _Call, function: _Function) -> _OpenCall:
+    def _call_of(self, piece: _Call, function: _Function) -> OpenCall:
         """The call that a piece belongs to. Its index should say so; some servers send none, or always 0."""
         for call in reversed(self._calls):
             if piece.index in (None, call.index):
@@ -185,24 +181,26 @@ class Answer:
                     return call
                 break
         index = len(self._calls) if piece.index is None else piece.index
-        self._calls.append(_OpenCall(index))
+        self._calls.append(OpenCall(index))
         return self._calls[-1]
 
 
-def _goes_on(call: _OpenCall, piece: _Call, function: _Function) -> bool:
+def _goes_on(call: OpenCall, piece: _Call, function: _Function) -> bool:
     """Whether a piece is more of a call; only one that names a tool can begin another."""
     if not function.name:
         return True
-    if function.arguments and _is_whole(call.arguments):
+    if function.arguments and _is_whole(call):
         return False
     if piece.index is None:
         return bool(piece.id) and piece.id == call.id
     return not piece.id or piece.id == call.id or function.name == call.name
 
 
-def _is_whole(arguments: str) -> bool:
+def _is_whole(call: OpenCall) -> bool:
+    if not call.pieces or not call.pieces[-1].rstrip().endswith("}"):  # most pieces need no closer look
+        return False
     try:
-        return isinstance(json.loads(arguments), dict)
+        return isinstance(json.loads(call.arguments), dict)
     except (ValueError, RecursionError):
         return False
 

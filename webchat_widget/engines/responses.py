@@ -17,6 +17,7 @@ from webchat_widget.events import CallRequest, Carried, EngineEvent, Finish, Tex
 from webchat_widget.turns import Message, ToolSchema, Turn
 from webchat_widget.typing import JSONObject, Usage
 
+from .assembly import Assembly, OpenCall
 from .faults import protocol_error, reported, unfinished
 from .history import distinct, sendable
 from .thoughts import Thoughts
@@ -67,14 +68,6 @@ class _Event(Struct):
     error: Any = None
 
 
-class _OpenCall(Struct):
-    """A call that is being put together."""
-
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
 _decode = decoder(_Event)
 
 
@@ -91,7 +84,8 @@ class Answer:
         self._refused = False
         self._usage: Usage | None = None
         self._thoughts = Thoughts()
-        self._calls: dict[int, _OpenCall] = {}
+        self._calls: dict[int, OpenCall] = {}
+        self._assembly = Assembly()
         self._streamed: set[int | None] = set()
         """Items whose text came in pieces, so that the whole item says nothing new."""
         self._thought = False
@@ -116,9 +110,9 @@ class Answer:
             yield from self._refuse(_text(event.delta))
         elif kind == "response.function_call_arguments.delta":
             self.heard += 1
-            self._call(event.output_index).arguments += _text(event.delta)
+            self._assembly.append(self._call(event.output_index), _text(event.delta))
         elif kind == "response.function_call_arguments.done":
-            self._call(event.output_index).arguments = _arguments(event.arguments)
+            self._assembly.replace(self._call(event.output_index), _arguments(event.arguments))
         elif kind == "response.reasoning_summary_part.added":
             self._new_part = True
         elif kind == "response.output_item.added" and event.item is not None:
@@ -133,6 +127,7 @@ class Answer:
 
     def end(self) -> Iterator[EngineEvent]:
         """The last events. Raises EngineError where the server never said that it was done."""
+        unclosed = self._thoughts.unclosed
         yield from self._thoughts.end()
         if self._reason is None:
             raise unfinished()
@@ -142,6 +137,8 @@ class Answer:
             ids: set[str] = set()
             for index, call in sorted(self._calls.items()):
                 yield CallRequest(distinct(call.id or f"call_{index}", ids), call.name, call.arguments)
+        elif reason == "stop" and unclosed:
+            yield TextChunk(unclosed)
         yield Finish(reason, self._usage, self.model, self._refused)
 
     # -- pieces ----------------------------------------------------------------------------------------
@@ -176,10 +173,10 @@ class Answer:
 
     # -- items -----------------------------------------------------------------------------------------
 
-    def _call(self, index: int | None) -> _OpenCall:
+    def _call(self, index: int | None) -> OpenCall:
         if index is None:  # then items come one after the other
             index = max(self._calls, default=0)
-        return self._calls.setdefault(index, _OpenCall())
+        return self._calls.setdefault(index, OpenCall(index))
 
     def _name(self, index: int | None, item: JSONObject) -> None:
         if item.get("type") == "function_call":
@@ -195,7 +192,7 @@ class Answer:
             if index is not None or not any(call.id == item.get("call_id") for call in self._calls.values()):
                 self._name(index, item)
             if arguments := _arguments(item.get("arguments")):
-                self._call(index).arguments = arguments
+                self._assembly.replace(self._call(index), arguments)
         elif kind == "message" and index not in self._streamed:
             for part in _parts(item.get("content")):
                 if part.get("type") == "refusal":

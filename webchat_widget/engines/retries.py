@@ -56,7 +56,7 @@ def _number(text: str | None) -> float | None:
 def _until(date: str | None) -> float | None:
     try:
         when = parsedate_to_datetime(date or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
     return seconds if seconds > 0 else None

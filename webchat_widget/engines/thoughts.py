@@ -19,12 +19,20 @@ class Thoughts:
         """Nothing but text follows: pieces need not come through here."""
         self._inside = False
         self._held = ""
+        self._fed: list[str] = []
+
+    @property
+    def unclosed(self) -> str:
+        """The whole answer so far, where it is a thought without an end. If it ends well, it was none: the
+        model speaks of the tag."""
+        return "".join(self._fed) if self._inside and not self.over else ""
 
     def feed(self, text: str) -> Iterator[TextChunk | ThinkingChunk]:
         """The chunks that are certain now."""
         if self.over:
             yield TextChunk(text)
             return
+        self._fed.append(text)
         self._held += text
         if not self._inside:
             begun = self._held.lstrip()
