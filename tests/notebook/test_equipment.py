@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
+import textwrap
 import threading
+import types
 from typing import Any
 
 import pytest
 
 from tests.support.waiting import until
-from webchat_widget import ChatWidget, ScriptedEngine, tool
+from webchat_widget import ChatWidget, ScriptedEngine, builtin, tool
 from webchat_widget.events import CallRequest, EngineEvent, Finish
 from webchat_widget.notebook.namespace import is_secret, masked, short, summary
 
@@ -236,12 +240,46 @@ def test_the_calculator_asks_nobody() -> None:
     assert "1024" in [row["props"].get("result") for row in chat.entities]
 
 
+def test_the_example_of_the_scripted_engine() -> None:
+    """As `help` shows it."""
+    lines = inspect.getdoc(ScriptedEngine) or ""
+    example = lines.partition("that has a kernel::")[2].partition("Without a chat")[0]
+    exec(compile(textwrap.dedent(example), "example", "exec", dont_inherit=True), {})
+
+
+class Frame:
+    """A type that JSON does not know."""
+
+
+def rest(a: int, b: int = 2, *others: int) -> None: ...
+def table(a: int, frame: Frame) -> None: ...
+def by_place(a: int, /) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (rest, r"\*others has no names for what it takes\. Take a list"),
+        (table, "its parameter frame is of the type Frame, which JSON does not know"),
+        (max, "give each parameter a name"),
+        (by_place, "its parameter a can't be given by name"),
+    ],
+)
+def test_what_a_model_can_t_be_told(function: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        ChatWidget("c", tools=[function])
+
+
+def test_variables_without_those_of_the_chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    exec("def mine(): 'A tool.'\ndef helper(): 'None.'", main.__dict__)
+    chat = ChatWidget("c", engine=ScriptedEngine("Hi."), tools=[main.mine])
+    main.__dict__.update(chat=chat, run=chat.send("hi").wait(10), x=1)
+    assert [line.partition(":")[0] for line in builtin.variables().text.splitlines()] == ["helper", "x"]
+
+
 def test_variables_of_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    import types
-
-    from webchat_widget import builtin
-
     main = types.ModuleType("__main__")
     main.__dict__.update(api_key="sk-canary-canary", numbers=[1, 2, 3], json=json, tool=tool, _own=1)
     monkeypatch.setitem(sys.modules, "__main__", main)

@@ -41,11 +41,24 @@ class ScriptedEngine:
 
     In a notebook, or in a test that has a kernel::
 
+        from webchat_widget import ChatWidget, ScriptedEngine, tool
+        from webchat_widget.errors import EngineError
+        from webchat_widget.events import CallRequest
+
+        @tool(read_only=True)
+        def double(number: int) -> int:
+            "Twice a number."
+            return 2 * number
+
         engine = ScriptedEngine([CallRequest("1", "double", '{"number": 21}')], "It is 42.")
-        chat = ChatWidget(engine=engine, tools=[double])
+        chat = ChatWidget(new=True, engine=engine, tools=[double])
         run = chat.send("Twice 21?").wait(10)
         assert run.text == "It is 42."
         assert engine.turns[1].messages[-1].content == "42"  # what the tool gave
+
+        failing = ScriptedEngine([EngineError("The line is dead.", code="cut", retryable=False)])
+        run = ChatWidget(new=True, engine=failing).send("Hello?").wait(10)
+        assert run.error == "The line is dead."
 
     Without a chat, to test an engine's user:
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
+import weakref
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
@@ -20,11 +22,13 @@ from .main_thread import main_thread
 from .rich import bundle, figures_shown, shown
 from .version import version_of
 
-__all__ = ["NotebookTool", "registry_of"]
+__all__ = ["NotebookTool", "is_tool", "registry_of"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 _STATUS: ContextVar[Callable[[str], None]] = ContextVar("webchat_status")
+
+_tools: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
 class NotebookTool(FunctionTool):
@@ -86,11 +90,47 @@ def _tool(function: Any) -> NotebookTool:
     try:
         described = tool.schema.parameters.get("type") == "object"
     except Exception as error:  # pydantic has an exception for each kind of signature
-        raise _indescribable(name, "give each parameter a type that JSON knows") from error
+        raise _indescribable(name, function) from error
     if not described:
-        raise _indescribable(name, "its parameters must have names, and none may be for a position only")
+        raise _indescribable(name, function)
+    with contextlib.suppress(TypeError):  # a method of C takes no weak reference
+        _tools.add(function)
     return tool
 
 
-def _indescribable(name: str, advice: str) -> TypeError:
+def is_tool(value: Any) -> bool:
+    """Whether it is a function that a chat of this process has, or had, as a tool."""
+    return inspect.isroutine(value) and value in _tools
+
+
+def _indescribable(name: str, function: Any) -> TypeError:
+    parameters: list[inspect.Parameter] = []
+    with contextlib.suppress(ValueError):  # some functions of C have no signature
+        parameters += inspect.signature(function).parameters.values()
+    troubles = (_trouble(function, parameter) for parameter in parameters)
+    advice = next(filter(None, troubles), "give each parameter a name, and a type that JSON knows")
     return TypeError(f"The tool {name} can't be described to a model: {advice}.")
+
+
+def _trouble(function: Any, parameter: inspect.Parameter) -> str | None:
+    """Why a model can't be told of one parameter, and what to do; None where it can."""
+    match parameter.kind:
+        case inspect.Parameter.VAR_POSITIONAL:
+            return f"*{parameter.name} has no names for what it takes. Take a list instead"
+        case inspect.Parameter.POSITIONAL_ONLY:
+            return f"its parameter {parameter.name} can't be given by name. Remove the / behind it"
+    given = parameter.annotation
+    if given is parameter.empty:
+        return None
+    from pydantic import TypeAdapter
+
+    try:
+        meant = eval(given, inspect.unwrap(function).__globals__) if isinstance(given, str) else given
+        TypeAdapter(meant).json_schema()
+    except Exception:  # pydantic has an exception for each kind of type
+        said = given if isinstance(given, str) else inspect.formatannotation(given)
+        return (
+            f"its parameter {parameter.name} is of the type {said}, which JSON does not know. Take numbers, "
+            "texts, lists or dicts, or the name of a variable"
+        )
+    return None

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence, Set
 from types import ModuleType
 from typing import Any
 
+from .functions import is_tool
+
 __all__ = [
     "is_secret",
     "masked",
@@ -38,6 +40,8 @@ _ASSIGNED = re.compile(
 )
 _LOOKS_SECRET = re.compile(r"\b(?:sk-|ghp_|gho_|github_pat_|hf_|xox[abprs]-|AKIA|glpat-)[A-Za-z0-9_-]{8,}")
 
+_FURNITURE = ("webchat_widget.", "IPython.core.autocall", "IPython.core.interactiveshell", "ipykernel.")
+
 _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = _LINE
 _brief.maxdict = _brief.maxlist = _brief.maxtuple = _brief.maxset = 6
@@ -52,7 +56,8 @@ def user_namespace() -> dict[str, Any]:
 
 
 def own_variables() -> dict[str, Any]:
-    """What the user has put there: nothing that was imported, of IPython's, or that begins with `_`."""
+    """What the user has put there: nothing that was imported, of IPython's or the chat's, or that begins with
+    `_`."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     hidden = getattr(shell, "user_ns_hidden", {})
@@ -62,6 +67,7 @@ def own_variables() -> dict[str, Any]:
         if not name.startswith("_")
         and not (name in hidden and hidden[name] is value)
         and not _is_imported(value)
+        and not _is_furniture(value)
     }
 
 
@@ -72,6 +78,11 @@ def _is_imported(value: Any) -> bool:
     return (inspect.isroutine(value) or inspect.isclass(value)) and getattr(
         value, "__module__", ""
     ) != "__main__"
+
+
+def _is_furniture(value: Any) -> bool:
+    """Whether it is a chat, a part of one, one of its tools, or what IPython uses itself."""
+    return is_tool(value) or type(value).__module__.startswith(_FURNITURE)
 
 
 def name_of(value: Any) -> str | None:

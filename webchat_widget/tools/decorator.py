@@ -59,6 +59,15 @@ def tool(
         def area(country: str) -> float:
             "The area of a country in square kilometres."
 
+    The model is told the name, the docstring, and the parameters: each needs a name and a type that JSON
+    knows, such as `int`, `float`, `str`, `bool`, `list[str]`, `dict`, `Literal["a", "b"]`, a dataclass or a
+    pydantic model; a default makes it optional. What a call gives is checked and converted.
+
+    The result may be anything: the model reads its text, the page shows its richest form (`_repr_html_`,
+    `_repr_png_` and the like, so tables and figures). What is printed is shown while it runs, and the model
+    is told it too. A generator tells how far it is: it yields a number from 0 to 1, a text, or both as a
+    pair, and its result is what it returns. An `async def` runs beside the kernel's main thread.
+
     `name` and `description` replace the function's name and docstring. A person is asked before each call
     (`approval="ask"`), unless the function is marked `read_only`, which says that it changes nothing, or as
     `approval="never"`. With `approval="each"` a person can't allow later calls in advance. `approval` may
