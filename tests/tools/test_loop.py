@@ -350,24 +350,22 @@ class TestCalls:
         assert len([e for e in stage.told if isinstance(e, CallDone)]) == 20
 
     async def test_not_all_predicates_think_at_once(self) -> None:
-        thinking, most, lock = [0], [0], threading.Lock()
-        full = threading.Event()
+        thinking: list[int] = []
+        told = threading.Event()
 
         def asks_for() -> bool:
-            with lock:
-                thinking[0] += 1
-                most[0] = max(most[0], thinking[0])
-                if thinking[0] == 8:
-                    full.set()
-            full.wait(4)
-            with lock:
-                thinking[0] -= 1
+            thinking.append(1)
+            told.wait(4)
             return False
 
         work = tool(approval=asks_for)(give("done"))
         stage = Stage([*[raw("{}", name="tool")] * 20, CALLS], "Done.", tools=[work], person=Person())
-        await stage.run_and_close()
-        assert most == [8]
+        running = asyncio.create_task(stage.run_and_close())
+        await asyncio.to_thread(until, lambda: len(thinking) >= 8, "predicates")
+        assert len(thinking) == 8
+        told.set()
+        await running
+        assert len(thinking) == 20
 
     async def test_who_waits_for_a_person_is_in_nobody_s_way(self) -> None:
         def launch() -> None: ...
