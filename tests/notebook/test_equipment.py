@@ -240,6 +240,23 @@ def test_the_calculator_asks_nobody() -> None:
     assert "1024" in [row["props"].get("result") for row in chat.entities]
 
 
+def test_a_context_is_as_its_variable_is_when_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    engine = ScriptedEngine("one", "two")
+    chat = ChatWidget("c", engine=engine)
+    main.__dict__.update(prices=[1, 2, 3], total=6)
+    chat.context(main.prices)
+    chat.context([7], name="total")
+    main.__dict__.update(prices=[4], total=0)
+    chat.send("@prices @total").wait(10)
+    assert "prices: list, 1\n  4" in engine.turns[0].messages[-1].content
+    assert "total: list, 1\n  7" in engine.turns[0].messages[-1].content, "it never was that variable"
+    del main.prices
+    chat.send("@prices").wait(10)
+    assert "prices: list, 1\n  4" in engine.turns[1].messages[-1].content
+
+
 def test_the_example_of_the_scripted_engine() -> None:
     """As `help` shows it."""
     lines = inspect.getdoc(ScriptedEngine) or ""

@@ -292,6 +292,23 @@ class TestWhatItShows:
         assert "canary" not in str([m for m in kernel.published if m["msg_type"] in ("stream", "error")])
 
 
+class TestContext:
+    def test_it_follows_its_variable_from_cell_to_cell(self, kernel: Kernel) -> None:
+        kernel.run("chat = ChatWidget(new=True, engine=ScriptedEngine('hm'))\nx = [1]\nchat.context(x)")
+        kernel.run("x = [2, 3]\nclass Odd:\n    def __repr__(self): raise KeyError('canary')\ny = Odd()")
+        kernel.run("chat.context(y)")
+        assert kernel.value("chat._home.wishes.equipment.contexts['x']") == "x: list, 2\n  2\n  3"
+        assert kernel.run("x.append(y)").stderr == ""
+        assert "<Odd instance" in kernel.value("chat._home.wishes.equipment.contexts['x']")
+        kernel.run("chat.close()")
+        assert (
+            kernel.value(
+                "[str(c) for c in get_ipython().events.callbacks['post_run_cell'] if c == chat._refresh]"
+            )
+            == []
+        )
+
+
 class TestBuiltIn:
     def test_code_runs_in_the_notebook_and_leaves_it_alone(self, kernel: Kernel) -> None:
         kernel.run("""

@@ -7,13 +7,14 @@ import inspect
 import re
 import reprlib
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import ModuleType
 from typing import Any
 
 from .functions import is_tool
 
 __all__ = [
+    "after_cells",
     "is_secret",
     "masked",
     "name_of",
@@ -53,6 +54,18 @@ def user_namespace() -> dict[str, Any]:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell.user_ns if shell is not None else sys.modules["__main__"].__dict__
+
+
+def after_cells(function: Callable[..., None], *, wanted: bool = True) -> None:
+    """Have IPython call a function after each cell, once; or not any more. Elsewhere nothing happens."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None:
+        return
+    with contextlib.suppress(ValueError):  # it does not call it so far
+        shell.events.unregister("post_run_cell", function)
+    if wanted:
+        shell.events.register("post_run_cell", function)
 
 
 def own_variables() -> dict[str, Any]:

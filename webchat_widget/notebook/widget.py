@@ -28,7 +28,7 @@ from .home import Wishes, home_of
 from .host import kernel_host
 from .hosted import Equipment, engine_of
 from .identity import kernel_id, notebook_conversation
-from .namespace import name_of, summary
+from .namespace import after_cells, name_of, summary, user_namespace
 from .place import choose
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class ChatWidget(anywidget.AnyWidget):
             _where=self._home.where,
             _channel=uuid.uuid4().hex,
         )
+        self._followed: set[str] = set()
         self._port = Port(kernel_host(), lambda: self._home.hosted, self._publish)
         self._home.add(self)
         self.on_msg(self._receive)
@@ -158,6 +159,7 @@ class ChatWidget(anywidget.AnyWidget):
         Done when the prompt is on disk; `run.wait()` or `await run` waits for the answer. Raises WebChatError
         for a prompt that is refused, and where the chat can't be reached or has no disk to write to.
         """
+        self._refresh()
         return self._home.send(prompt, conv_id=self.conv_id, profile=self.profile)
 
     def stop(self) -> None:
@@ -186,10 +188,12 @@ class ChatWidget(anywidget.AnyWidget):
         return function
 
     def context(self, value: Any, name: str | None = None) -> None:
-        """Let prompts speak of a value: `@name` in one sends a summary of it along, as it is now.
+        """Let prompts speak of a value: `@name` in one sends a summary of it along.
 
         Without `name` it is that of the variable that holds the value. The summary says type, size, columns,
-        and how it begins, in at most 4,000 characters. Raises ValueError for a value without a name.
+        and how it begins, in at most 4,000 characters. Where the name is that of a variable, the summary is
+        made anew after each cell and before each `send`, of what the variable then holds; that of any other
+        value stays as it is now. Raises ValueError for a value without a name.
         """
         name = name_of(value) if name is None else name
         if name is None:
@@ -198,8 +202,24 @@ class ChatWidget(anywidget.AnyWidget):
             )
         if not re.fullmatch(r"\w+", name):
             raise ValueError("name must consist of letters, digits and '_', as it stands behind the @.")
+        if user_namespace().get(name) is value:
+            self._followed.add(name)
+            after_cells(self._refresh)
+        else:
+            self._followed.discard(name)
         equipment = self._home.wishes.equipment
         self._equip(replace(equipment, contexts={**equipment.contexts, name: summary(name, value)}))
+
+    def _refresh(self, *_: Any) -> None:
+        """Say of the variables what they hold now. It comes after the user's cells, so nothing is raised."""
+        try:
+            equipment, variables = self._home.wishes.equipment, user_namespace()
+            names = self._followed & variables.keys() & equipment.contexts.keys()
+            contexts = {**equipment.contexts, **{name: summary(name, variables[name]) for name in names}}
+            if contexts != equipment.contexts:
+                self._home.equip(replace(equipment, contexts=contexts))
+        except Exception as error:
+            kernel_host().log.warning("webchat: the summaries of variables are not up to date: %r", error)
 
     def _equip(self, equipment: Equipment) -> None:
         if (failed := self._home.equip(equipment)) is not None:
@@ -261,6 +281,7 @@ class ChatWidget(anywidget.AnyWidget):
         if self._port is not None:
             self._port.close()
             self._home.remove(self)
+            after_cells(self._refresh, wanted=False)
         super().close()
 
     def __repr__(self) -> str:
