@@ -113,7 +113,7 @@ def steps():
     await until(lambda: heard.printed and heard.steps, "it tells while it runs")
     assert (heard.printed, heard.steps) == ("first\n", [(0.25, "a quarter")])
     go.touch()
-    assert (await call).text == "all"
+    assert (await call).text == "first\nlast\nall", "the model is told what it printed too"
     assert heard.printed == "first\nlast\n"
 
 

@@ -124,7 +124,7 @@ def test_a_call_in_the_kernel_with_approval(
     assert (said.status_code, said.json()) == (200, {"status": "once", "call_id": call["id"]})
     call = the_call(server, conv, "completed")
     assert call["props"]["stdout"] == "hm\n"
-    assert [row["result"] for row in rows(server, conv, "tool_result")] == ["12"]
+    assert [row["result"] for row in rows(server, conv, "tool_result")] == ["hm\n12"]
     again = client.post(path, json={"decision": "once", "digest": digest})
     assert again.status_code == 200
     other = client.post(path, json={"decision": "deny", "digest": digest})
