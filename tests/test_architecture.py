@@ -25,12 +25,14 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("manager", ("webchat_widget.runtime.manager",)),
     (
         "conversation",
-        tuple(f"webchat_widget.runtime.{name}" for name in ("conversation", "approvals", "recovery")),
+        tuple(
+            f"webchat_widget.runtime.{name}" for name in ("conversation", "approvals", "pauses", "recovery")
+        ),
     ),
     ("coordinator", ("webchat_widget.runtime.coordinator",)),
     ("environment", ("webchat_widget.runtime.environment", "webchat_widget.runtime.equipment")),
     ("pool", ("webchat_widget.runtime.pool",)),
-    ("policy", ("webchat_widget.tools", "webchat_widget.profiles")),
+    ("policy", ("webchat_widget.tools", "webchat_widget.profiles", "webchat_widget.middlewares")),
     (
         "adapters",
         (

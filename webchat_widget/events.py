@@ -1,19 +1,22 @@
 """What happens, in process: the values between an engine, the tool loop and the coordinator.
 
 Two families. An **engine** yields the first one; it knows no ids, no `seq`, no conversation. The **run**
-(conversation and tool loop) speaks the second one, in which each event names the one entity that it
-changes. `sem.translator` turns the second family into frames.
+(conversation, tool loop and middlewares) speaks the second one, in which each event names the one entity that
+it changes. `sem.translator` turns the second family into frames. An `Event` is what you add of your own.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
 from .typing import JSONObject, Usage
 
 __all__ = [
+    "AgentModeChanged",
+    "Aside",
     "CallDelta",
     "CallDone",
     "CallOutput",
@@ -23,16 +26,28 @@ __all__ = [
     "Carried",
     "EngineEvent",
     "ErrorRaised",
+    "Event",
+    "ExecutionEnded",
+    "ExecutionStarted",
     "Finish",
     "LogWritten",
+    "Paused",
+    "PlanReflected",
+    "PlanStepped",
+    "PlanningEnded",
+    "PlanningStarted",
     "Retrying",
     "RunChanged",
     "RunEvent",
+    "Said",
     "TextChunk",
     "TextDelta",
     "TextEnded",
     "TextStarted",
     "ThinkingChunk",
+    "ThinkingModeDelta",
+    "ThinkingModeEnded",
+    "ThinkingModeStarted",
     "Upserted",
 ]
 
@@ -89,7 +104,30 @@ class Retrying(Struct, frozen=True):
     seconds: float
 
 
-EngineEvent = TextChunk | ThinkingChunk | CallRequest | Carried | Retrying | Finish
+class Event(Struct, frozen=True, kw_only=True):
+    """The base of your own kinds of rows: an engine, a middleware and a tool may say one.
+
+    ::
+
+        class Weather(Event):
+            city: str
+            celsius: float
+
+    Its fields are the props of a row of kind `weather`, the class's name in snake_case unless `kind` says
+    otherwise. Events of one run with the same `id` are the same row, of which the later one replaces the
+    props that it has; without an `id` each is a row of its own.
+    """
+
+    kind: ClassVar[str] = ""
+    id: str = ""
+
+    @classmethod
+    def kind_of(cls) -> str:
+        """The kind of its rows."""
+        return cls.kind or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+
+
+EngineEvent = TextChunk | ThinkingChunk | CallRequest | Carried | Retrying | Finish | Event
 
 
 # -- what a run tells the coordinator ----------------------------------------------------------------
@@ -195,6 +233,111 @@ class ErrorRaised(Struct, frozen=True, kw_only=True):
     retryable: bool
 
 
+class AgentModeChanged(Struct, frozen=True, kw_only=True):
+    """The agent works in another mode from here on. `data` is `{from, to, reason}`, as far as known."""
+
+    id: str
+    title: str
+    data: JSONObject
+
+
+class ThinkingModeStarted(Struct, frozen=True, kw_only=True):
+    """A phase of a mode of thinking begins."""
+
+    id: str
+    mode: str
+    phase: str
+
+
+class ThinkingModeDelta(Struct, frozen=True, gc=False):
+    """More reasoning of a phase. Like TextDelta, its frame may run ahead of the disk."""
+
+    id: str
+    text: str
+
+
+class ThinkingModeEnded(Struct, frozen=True, kw_only=True):
+    """A phase has ended; `error` says why where it was cut."""
+
+    id: str
+    success: bool
+    error: str | None = None
+
+
+class PlanningStarted(Struct, frozen=True, kw_only=True):
+    """A plan is about to be made, in at most `max_iterations` steps."""
+
+    id: str
+    run_id: str
+    provider: str
+    planner_model: str | None
+    max_iterations: int
+
+
+class PlanStepped(Struct, frozen=True, kw_only=True):
+    """A step of the plan; `index` counts from 1. What is None is not known, or not named again."""
+
+    id: str
+    index: int
+    action: str | None = None
+    reasoning: str | None = None
+    strategy: str | None = None
+    progress: str | None = None
+    tool_name: str | None = None
+
+
+class PlanReflected(Struct, frozen=True, kw_only=True):
+    """The planner looks back at a step; `progress_score` is from 0 to 1."""
+
+    id: str
+    index: int
+    text: str
+    progress_score: float | None = None
+
+
+class PlanningEnded(Struct, frozen=True, kw_only=True):
+    """The plan is made. `final_decision` is `execute`, or `error`, `stopped` or `interrupted` where nothing
+    follows from it."""
+
+    id: str
+    total_iterations: int
+    final_decision: str
+    status_reason: str = ""
+    final_directive: str = ""
+
+
+class ExecutionStarted(Struct, frozen=True, kw_only=True):
+    """The answer to a plan begins."""
+
+    id: str
+    executor_model: str | None
+    directive: str
+
+
+class ExecutionEnded(Struct, frozen=True, kw_only=True):
+    """It has ended; `status` is `completed` or `error`, the length in characters."""
+
+    id: str
+    status: str
+    error_message: str | None = None
+    tokens_used: int | None = None
+    response_length: int | None = None
+
+
+class Paused(Struct, frozen=True, kw_only=True):
+    """The run waits for a person to look at it, or does so no longer.
+
+    `phase` is `after_inference` or `after_tools`, `status` `paused`, `continued`, `expired` or `cancelled`.
+    At `deadline_ms` (Unix ms) it goes on by itself.
+    """
+
+    id: str
+    phase: str
+    summary: str
+    deadline_ms: int
+    status: str
+
+
 class Upserted(Struct, frozen=True, kw_only=True):
     """A whole entity: user messages, and every custom kind."""
 
@@ -215,5 +358,35 @@ RunEvent = (
     | CallDone
     | LogWritten
     | ErrorRaised
+    | AgentModeChanged
+    | ThinkingModeStarted
+    | ThinkingModeDelta
+    | ThinkingModeEnded
+    | PlanningStarted
+    | PlanStepped
+    | PlanReflected
+    | PlanningEnded
+    | ExecutionStarted
+    | ExecutionEnded
+    | Paused
     | Upserted
 )
+
+Aside = (
+    LogWritten
+    | AgentModeChanged
+    | ThinkingModeStarted
+    | ThinkingModeDelta
+    | ThinkingModeEnded
+    | PlanningStarted
+    | PlanStepped
+    | PlanReflected
+    | PlanningEnded
+    | ExecutionStarted
+    | ExecutionEnded
+    | Paused
+)
+"""The events of a run that a middleware may say."""
+
+Said = EngineEvent | Aside
+"""What comes to the tool loop: an engine's events, and what middlewares say beside them."""

@@ -67,7 +67,7 @@ class Overrides(Struct, frozen=True, omit_defaults=True):
     system_prompt: str | None = None
     model: str | None = None
     tools: tuple[str, ...] | None = None
-    middlewares: tuple[JSONObject, ...] | None = None
+    middlewares: tuple[str | JSONObject, ...] | None = None
 
     def over(self, base: Overrides) -> Overrides:
         """These, and `base` where these say nothing."""

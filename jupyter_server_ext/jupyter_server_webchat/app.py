@@ -18,7 +18,7 @@ from webchat_widget.engines.base import Engine
 from webchat_widget.engines.demo import DemoEngine
 from webchat_widget.engines.openai import OpenAIEngine, api_fault
 from webchat_widget.errors import WebChatError
-from webchat_widget.profiles import Profile, Profiles
+from webchat_widget.profiles import DEFAULT, Profile, Profiles
 from webchat_widget.runtime.environment import Environment, RuntimeSettings
 from webchat_widget.runtime.pool import PoolSettings
 from webchat_widget.runtime.service import ChatService
@@ -203,15 +203,14 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
     def _environment(self, engine: Engine) -> Environment:
         tools = ToolRegistry([function_tool(calculate)])
         profile = Profile(
-            slug="default",
+            slug=DEFAULT,
             system_prompt=self.system_prompt,
             tools=("calculate",) if engine.name == "demo" else (),
-            models=tuple(self.models),
         )
         return Environment(
             engine=engine,
             store=self._store(),
-            profiles=Profiles(profile),
+            profiles=Profiles(profile, models=self.models),
             tools=tools,
             settings=RuntimeSettings(
                 queue=self.max_queue,

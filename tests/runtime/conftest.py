@@ -110,7 +110,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     ) -> Chat:
         store = store or SQLiteStore(tmp_path / "timeline.sqlite")
         registry = ToolRegistry(function_tool(_marked(fn)) for fn in tools)
-        profile = Profile(slug="default", tools=registry.names, models=("*",))
+        profile = Profile(slug="default", tools=registry.names)
         env = Environment(
             engine=engine or ScriptedEngine(),
             store=store,

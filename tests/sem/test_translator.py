@@ -59,6 +59,140 @@ _CASES: dict[str, tuple[ev.RunEvent, dict[str, Any], tuple[str, str, dict[str, A
             },
         ),
     ),
+    "an agent changes its mode": (
+        ev.AgentModeChanged(id="n", title="Critic", data={"to": "critic"}),
+        {"type": "agent.mode", "id": "n", "data": {"title": "Critic", "data": {"to": "critic"}}},
+        ("n", "agent_mode", {"title": "Critic", "data": {"to": "critic"}}),
+    ),
+    "a phase of thinking begins": (
+        ev.ThinkingModeStarted(id="n", mode="careful", phase="check"),
+        {"type": "thinking.mode.started", "id": "n", "data": {"mode": "careful", "phase": "check"}},
+        ("n", "thinking_mode", {"mode": "careful", "phase": "check", "reasoning": "", "status": "active"}),
+    ),
+    "a phase of thinking ends": (
+        ev.ThinkingModeEnded(id="t", success=False, error="Cut."),
+        {"type": "thinking.mode.completed", "id": "t", "data": {"success": False, "error": "Cut."}},
+        ("t", "thinking_mode", {"reasoning": "", "status": "error", "success": False, "error": "Cut."}),
+    ),
+    "a plan begins": (
+        ev.PlanningStarted(id="n", run_id="r", provider="openai", planner_model=None, max_iterations=3),
+        {
+            "type": "planning.start",
+            "id": "n",
+            "data": {"run": {"runId": "r", "provider": "openai", "maxIterations": 3}},
+        },
+        (
+            "n",
+            "planning",
+            {"runId": "r", "provider": "openai", "maxIterations": 3, "iterations": [], "status": "planning"},
+        ),
+    ),
+    "a step of a plan": (
+        ev.PlanStepped(id="p", index=1, action="look", tool_name="find"),
+        {
+            "type": "planning.iteration",
+            "id": "p",
+            "data": {"iterationIndex": 1, "action": "look", "toolName": "find"},
+        },
+        (
+            "p",
+            "planning",
+            {
+                "iterations": [{"iterationIndex": 1, "action": "look", "toolName": "find"}],
+                "status": "planning",
+            },
+        ),
+    ),
+    "a look back": (
+        ev.PlanReflected(id="p", index=1, text="good", progress_score=0.5),
+        {
+            "type": "planning.reflection",
+            "id": "p",
+            "data": {"iterationIndex": 1, "reflectionText": "good", "progressScore": 0.5},
+        },
+        (
+            "p",
+            "planning",
+            {
+                "iterations": [{"iterationIndex": 1, "reflectionText": "good", "progressScore": 0.5}],
+                "status": "planning",
+            },
+        ),
+    ),
+    "a plan is made": (
+        ev.PlanningEnded(id="p", total_iterations=1, final_decision="execute", final_directive="Go."),
+        {
+            "type": "planning.complete",
+            "id": "p",
+            "data": {
+                "totalIterations": 1,
+                "finalDecision": "execute",
+                "statusReason": "",
+                "finalDirective": "Go.",
+            },
+        },
+        (
+            "p",
+            "planning",
+            {
+                "iterations": [],
+                "status": "planning",
+                "completed": {
+                    "totalIterations": 1,
+                    "finalDecision": "execute",
+                    "statusReason": "",
+                    "finalDirective": "Go.",
+                },
+            },
+        ),
+    ),
+    "a plan is carried out": (
+        ev.ExecutionStarted(id="p", executor_model=None, directive="Go."),
+        {"type": "execution.start", "id": "p", "data": {"directive": "Go."}},
+        ("p", "planning", {"iterations": [], "status": "executing", "execution": {"directive": "Go."}}),
+    ),
+    "a plan was carried out": (
+        ev.ExecutionEnded(id="p", status="completed", tokens_used=7, response_length=9),
+        {
+            "type": "execution.complete",
+            "id": "p",
+            "data": {"status": "completed", "tokensUsed": 7, "responseLength": 9},
+        },
+        (
+            "p",
+            "planning",
+            {
+                "iterations": [],
+                "status": "completed",
+                "execution": {"status": "completed", "tokensUsed": 7, "responseLength": 9},
+            },
+        ),
+    ),
+    "a run waits for a look": (
+        ev.Paused(id="n", phase="after_tools", summary="2 results", deadline_ms=9, status="paused"),
+        {
+            "type": "debugger.pause",
+            "id": "n",
+            "data": {
+                "pauseId": "n",
+                "phase": "after_tools",
+                "summary": "2 results",
+                "deadlineMs": 9,
+                "status": "paused",
+            },
+        },
+        (
+            "n",
+            "debugger_pause",
+            {
+                "pauseId": "n",
+                "phase": "after_tools",
+                "summary": "2 results",
+                "deadlineMs": 9,
+                "status": "paused",
+            },
+        ),
+    ),
     "an answer begins": (
         ev.TextStarted(id="n", role="assistant", model="gpt"),
         {"type": "llm.start", "id": "n", "data": {"role": "assistant"}, "metadata": {"model": "gpt"}},
@@ -219,6 +353,8 @@ def a_timeline() -> Projector:
         ev.RunChanged(id="r", status="started", prompt="hi"),
         ev.TextStarted(id="m", role="assistant"),
         ev.CallStarted(id="c", name="t", input={}),
+        ev.Upserted(id="t", kind="thinking_mode", props={"reasoning": "", "status": "active"}),
+        ev.Upserted(id="p", kind="planning", props={"iterations": [], "status": "planning"}),
     ]
     for seq, event in enumerate(before, 1000):
         timeline.apply(translate(event, seq))
@@ -247,6 +383,6 @@ def test_its_frame_changes_one_row_and_no_other(case: tuple[ev.RunEvent, Any, An
 
 def test_every_event_but_a_delta_has_a_frame_and_an_example_here() -> None:
     """The coordinator makes deltas itself, for they may be merged."""
-    events = set(get_args(ev.RunEvent)) - {ev.TextDelta, ev.CallOutput}
+    events = set(get_args(ev.RunEvent)) - {ev.TextDelta, ev.CallOutput, ev.ThinkingModeDelta}
     assert set(translator._TRANSLATORS) == events
     assert {type(event) for event, _, _ in _CASES.values()} == events

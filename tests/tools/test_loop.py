@@ -105,6 +105,13 @@ class Person:
         return self.answers[question.tool]
 
 
+class NoPauses:
+    """Nobody looks."""
+
+    async def pause(self, id: str, phase: str, summary: str, seconds: float) -> None:
+        raise AssertionError("no pause was asked for")
+
+
 class Stage:
     """A loop, its sink, and what a person would see of it."""
 
@@ -128,6 +135,8 @@ class Stage:
             lambda: registry,
             self.sink,
             self.person,
+            timeline=Projector(),
+            pauses=NoPauses(),
             **{"clock": lambda: 0.0, **options},
         )
 
@@ -640,7 +649,7 @@ class TestFaults:
 
     async def test_a_stream_that_just_ends_was_interrupted(self) -> None:
         stage = Stage()
-        stage.loop._engine = SilentEnd(ThinkingChunk("hm"), asks())
+        stage.loop._inference._engine = SilentEnd(ThinkingChunk("hm"), asks())
         error = await stage.fail("interrupted")
         assert (error.code, error.retryable) == ("interrupted", True)
         assert stage.ends() == [("r:thinking:1", "interrupted", "hm")]
@@ -654,7 +663,7 @@ class TestFaults:
     async def test_the_engine_s_stream_is_closed_at_once_when_the_loop_fails(self) -> None:
         engine = SilentEnd(*[ThinkingChunk("x" * 100)] * 100)
         stage = Stage(limits=Limits(text=50))
-        stage.loop._engine = engine
+        stage.loop._inference._engine = engine
         await stage.fail()
         assert engine.closed
 
@@ -691,7 +700,7 @@ class TestStop:
                     yield event
                     spoken.set()  # the loop has taken it, and asks for more
 
-        stage.loop._engine = Speaking(["Half an ", never, "answer"])
+        stage.loop._inference._engine = Speaking(["Half an ", never, "answer"])
         await stage.stop_when(spoken.wait())
         assert stage.ends() == [("r:text:1", "stopped", "Half an ")]
         assert stage.loop.produced == [Message("assistant", "Half an ")]

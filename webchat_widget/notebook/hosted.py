@@ -20,7 +20,7 @@ from webchat_widget.engines.environment import EnvironmentEngine
 from webchat_widget.engines.function import FunctionEngine
 from webchat_widget.engines.openai import OpenAIEngine
 from webchat_widget.errors import ConversationHeld, ShuttingDown
-from webchat_widget.profiles import Profile, Profiles
+from webchat_widget.profiles import DEFAULT, Profile, Profiles
 from webchat_widget.requests import parse_settings
 from webchat_widget.runtime.environment import Environment, RuntimeSettings
 from webchat_widget.runtime.pool import PoolSettings
@@ -217,7 +217,7 @@ async def _warm_up(engine: Engine) -> None:
 def _answering(equipment: Equipment) -> tuple[Engine, ToolRegistry, Profiles]:
     """The engine, and what it has without the conversation's own: the demo's calculator for the demo."""
     if equipment.engine is not None:
-        return equipment.engine, ToolRegistry(), Profiles(Profile(slug="default", models=("*",)))
+        return equipment.engine, ToolRegistry(), Profiles()
     demo = ToolRegistry(tool for tool in (function_tool(calculate),) if tool.name not in equipment.tools)
     engine = EnvironmentEngine(demo_tools=frozenset(demo.names))
-    return engine, demo, Profiles(Profile(slug="default", tools=demo.names, models=("*",)))
+    return engine, demo, Profiles(Profile(slug=DEFAULT, tools=demo.names))

@@ -23,6 +23,7 @@ from webchat_widget.events import (
     RunEvent,
     Upserted,
 )
+from webchat_widget.middlewares.system_prompt import SystemPrompt
 from webchat_widget.requests import ChatRequest, Decision, Overrides
 from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
 from webchat_widget.tools.checkpoint import Checkpoint, read
@@ -36,6 +37,7 @@ from .approvals import ConversationApprovals
 from .coordinator import StreamCoordinator
 from .environment import Environment
 from .equipment import Equipment
+from .pauses import ConversationPauses
 from .pool import RESTARTING, ConnectionPool
 from .recovery import closing_events
 
@@ -133,6 +135,7 @@ class Conversation:
         self._approvals = ConversationApprovals(
             self.stream, env.now_ms, env.settings.approval_seconds, loaded.grants, self._checkpoint
         )
+        self._pauses = ConversationPauses(self.stream, env.now_ms)
         self._closing = False
         self.pool.touch()
 
@@ -201,6 +204,10 @@ class Conversation:
     async def approve(self, call_id: str, decision: Decision) -> None:
         """Take a person's answer to a call; see `ConversationApprovals.decide`."""
         await self._approvals.decide(call_id, decision)
+
+    def resume(self, pause_id: str) -> None:
+        """Let a run go on that waits in step mode; see `ConversationPauses.resume`."""
+        self._pauses.resume(pause_id)
 
     # -- life ----------------------------------------------------------------------------------------
 
@@ -368,18 +375,15 @@ class Conversation:
 
     def _loop(self, run: Run, run_time: Deadline) -> ToolLoop:
         env = self._env
-        profile = env.profiles.get(run.request.profile)
-        chosen = run.request.overrides.over(self.settings)
-        system = profile.system_prompt if chosen.system_prompt is None else chosen.system_prompt
-        history = [Message("system", system)] if system else []
+        chosen = env.profiles.choose(run.request.profile, run.request.overrides.over(self.settings))
         before = run.checkpoint
         said = before.said if before is not None else self._equipment().spelled_out(run.request.prompt)
-        history += [*self._memory, Message("user", said, images=run.request.images)]
+        history = [*self._memory, Message("user", said, images=run.request.images)]
 
         def tools() -> ToolRegistry:
-            own = self._equipment().tools
-            names = (*own.names, *profile.tools) if chosen.tools is None else chosen.tools
-            return own.over(env.tools.only(profile.tools)).only(names)
+            own, of_profile = self._equipment().tools, chosen.profile.tools
+            names = (*own.names, *of_profile) if chosen.tools is None else chosen.tools
+            return own.over(env.tools.only(of_profile)).only(names)
 
         begun = tools()
 
@@ -398,6 +402,9 @@ class Conversation:
             tools if before is not None else kept,
             self.stream,
             self._approvals,
+            timeline=self.stream.timeline,
+            pauses=self._pauses,
+            middlewares=(SystemPrompt(chosen.system_prompt), *chosen.middlewares),
             model=chosen.model,
             limits=env.settings.limits,
             run_time=run_time,
@@ -405,6 +412,7 @@ class Conversation:
             log=env.log,
         )
         self._approvals.begin(before.decisions if before is not None else {})
+        self._pauses.begin(run_time)
         if before is not None:
             loop.resume(before, self.stream.timeline)
         return loop

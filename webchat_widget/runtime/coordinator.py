@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from webchat_widget.events import CallOutput, RunEvent, TextDelta
+from webchat_widget.events import CallOutput, RunEvent, TextDelta, ThinkingModeDelta
 from webchat_widget.sem.frames import Delta, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.entities import Row
@@ -81,12 +81,14 @@ class StreamCoordinator:
         saved.add_done_callback(lambda done: self._saved(done, made if undo else {}, frames))
         return asyncio.shield(saved)
 
-    def delta(self, event: TextDelta | CallOutput) -> None:
+    def delta(self, event: TextDelta | CallOutput | ThinkingModeDelta) -> None:
         """Send more text of a row that exists. Never waits; costs what is new."""
         text = event.text
         seq = self._next_seq()
         if isinstance(event, CallOutput):
             type_, name = "tool.delta", "stdout"
+        elif isinstance(event, ThinkingModeDelta):
+            type_, name = "thinking.mode.update", "reasoning"
         else:
             type_, name = "llm.thinking.delta" if event.role == "thinking" else "llm.delta", "content"
         offset = self.timeline.offset(event.id, name)

@@ -7,6 +7,7 @@ from webchat_widget.requests import ChatRequest
 from webchat_widget.timeline.entities import is_terminal
 from webchat_widget.timeline.projector import Projector
 from webchat_widget.tools.checkpoint import INTERRUPTED, Checkpoint
+from webchat_widget.tools.endings import ending
 from webchat_widget.turns import Message
 
 __all__ = ["closing_events"]
@@ -33,6 +34,8 @@ def closing_events(
                 CallResult(call_id=row["id"], result=INTERRUPTED, error="interrupted"),
                 CallDone(id=row["id"], status="cancelled", duration_ms=0),
             ]
+        elif not is_terminal(row) and (end := ending(row, "interrupted")) is not None:
+            events.append(end)
     if not said and f"{run_id}:error" not in timeline:
         events.append(
             ErrorRaised(id=f"{run_id}:error", message=_SENTENCE, code="interrupted", retryable=True)

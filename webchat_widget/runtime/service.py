@@ -152,6 +152,19 @@ class ChatService:
             raise NotFound("There is no such call that asks for a yes.", code="unknown_call")
         await live.approve(call_id, decision)
 
+    async def resume(self, conv_id: str, pause_id: str) -> None:
+        """Let a run go on that waits in step mode. The same again is fine.
+
+        Raises NotFound (`unknown_pause`) and Conflict (`run_ended`).
+        """
+        await self.start()
+        live, loaded = await self._find(conv_id)
+        if live is None and loaded is not None:
+            live = await self._manager.get(conv_id)
+        if live is None:
+            raise NotFound("There is no such pause.", code="unknown_pause")
+        live.resume(pause_id)
+
     async def hand_over(self, conv_id: str) -> bool:
         """Leave a conversation to a kernel: what runs ends as interrupted, its readers are closed, and all of
         it, with what waits in the queue, is where a kernel looks for it. False where it is unknown.
@@ -239,7 +252,7 @@ class ChatService:
 
     def _check(self, profile: str, overrides: Overrides, conv_id: str | None) -> None:
         own = self._manager.equipment(conv_id).tools if conv_id is not None else ()
-        self._env.profiles.get(profile).check(overrides, own)
+        self._env.profiles.check(profile, overrides, own)
 
     async def _find(self, conv_id: str) -> tuple[Conversation | None, Loaded | None]:
         """A conversation where it is in memory, else what is stored of it.

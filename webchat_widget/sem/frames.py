@@ -10,11 +10,14 @@ from webchat_widget.typing import JSONObject, SemEvent
 
 from .text import utf16_len, utf16_prefix
 
-__all__ = ["MAX_SEQ", "PROTOCOL", "Control", "Delta", "Frame", "envelope"]
+__all__ = ["APPENDED", "MAX_SEQ", "PROTOCOL", "Control", "Delta", "Frame", "envelope"]
 
 PROTOCOL = 1
 MAX_SEQ = 2**53 - 1
 """The largest integer that every JavaScript reader holds exactly."""
+
+APPENDED = {"tool.delta": "stdout", "thinking.mode.update": "reasoning"}
+"""The deltas that say which prop they append to; others append to `content`."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -85,13 +88,13 @@ class Delta:
     def encoded(self) -> bytes:
         """The event as JSON in append form: cost is that of the new text alone."""
         data: JSONObject = {"delta": self.text, "offset": self.offset}
-        if self.type == "tool.delta":
-            data = {"append": {"stdout": data}}
+        if self.type in APPENDED:
+            data = {"append": {APPENDED[self.type]: data}}
         return _encode({"type": self.type, "id": self.id, "seq": self.seq, "data": data})
 
     def encoded_cumulative(self, text_of: Callable[[str], str]) -> bytes:
         """The event as JSON in the seeds' form, with the whole text so far, as `text_of(id)` gives it."""
-        if self.type == "tool.delta":  # it has one form only
+        if self.type in APPENDED:  # it has one form only
             return self.encoded()
         data = {"delta": self.text, "cumulative": utf16_prefix(text_of(self.id), self.end)}
         return _encode({"type": self.type, "id": self.id, "seq": self.seq, "data": data})

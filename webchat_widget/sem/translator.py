@@ -81,6 +81,77 @@ def _error(e: ev.ErrorRaised) -> Translation:
     return "error", e.id, {"error": e.message, "code": e.code, "retryable": e.retryable}, {}
 
 
+def _agent_mode(e: ev.AgentModeChanged) -> Translation:
+    return "agent.mode", e.id, {"title": e.title, "data": e.data}, {}
+
+
+def _thinking_mode_started(e: ev.ThinkingModeStarted) -> Translation:
+    return "thinking.mode.started", e.id, {"mode": e.mode, "phase": e.phase}, {}
+
+
+def _thinking_mode_ended(e: ev.ThinkingModeEnded) -> Translation:
+    return "thinking.mode.completed", e.id, _named(success=e.success, error=e.error), {}
+
+
+def _planning_started(e: ev.PlanningStarted) -> Translation:
+    run = _named(
+        runId=e.run_id, provider=e.provider, plannerModel=e.planner_model, maxIterations=e.max_iterations
+    )
+    return "planning.start", e.id, {"run": run}, {}
+
+
+def _plan_stepped(e: ev.PlanStepped) -> Translation:
+    data = _named(
+        iterationIndex=e.index,
+        action=e.action,
+        reasoning=e.reasoning,
+        strategy=e.strategy,
+        progress=e.progress,
+        toolName=e.tool_name,
+    )
+    return "planning.iteration", e.id, data, {}
+
+
+def _plan_reflected(e: ev.PlanReflected) -> Translation:
+    data = _named(iterationIndex=e.index, reflectionText=e.text, progressScore=e.progress_score)
+    return "planning.reflection", e.id, data, {}
+
+
+def _planning_ended(e: ev.PlanningEnded) -> Translation:
+    data = {
+        "totalIterations": e.total_iterations,
+        "finalDecision": e.final_decision,
+        "statusReason": e.status_reason,
+        "finalDirective": e.final_directive,
+    }
+    return "planning.complete", e.id, data, {}
+
+
+def _execution_started(e: ev.ExecutionStarted) -> Translation:
+    return "execution.start", e.id, _named(executorModel=e.executor_model, directive=e.directive), {}
+
+
+def _execution_ended(e: ev.ExecutionEnded) -> Translation:
+    data = _named(
+        status=e.status,
+        errorMessage=e.error_message,
+        tokensUsed=e.tokens_used,
+        responseLength=e.response_length,
+    )
+    return "execution.complete", e.id, data, {}
+
+
+def _paused(e: ev.Paused) -> Translation:
+    data = {
+        "pauseId": e.id,
+        "phase": e.phase,
+        "summary": e.summary,
+        "deadlineMs": e.deadline_ms,
+        "status": e.status,
+    }
+    return "debugger.pause", e.id, data, {}
+
+
 def _upsert(e: ev.Upserted) -> Translation:
     return "timeline.upsert", e.id, {"entity": {"id": e.id, "kind": e.kind, "props": e.props}}, {}
 
@@ -95,5 +166,15 @@ _TRANSLATORS: dict[type, Callable[[Any], Translation]] = {
     ev.CallDone: _call_done,
     ev.LogWritten: _log,
     ev.ErrorRaised: _error,
+    ev.AgentModeChanged: _agent_mode,
+    ev.ThinkingModeStarted: _thinking_mode_started,
+    ev.ThinkingModeEnded: _thinking_mode_ended,
+    ev.PlanningStarted: _planning_started,
+    ev.PlanStepped: _plan_stepped,
+    ev.PlanReflected: _plan_reflected,
+    ev.PlanningEnded: _planning_ended,
+    ev.ExecutionStarted: _execution_started,
+    ev.ExecutionEnded: _execution_ended,
+    ev.Paused: _paused,
     ev.Upserted: _upsert,
 }

@@ -15,6 +15,7 @@ __all__ = ["Row", "entity", "is_terminal"]
 Row = dict[str, Any]
 
 _TERMINAL_RUN = frozenset({"finished", "stopped", "failed"})
+_ENDED = frozenset({"completed", "error"})
 
 
 def is_terminal(row: Row) -> bool:
@@ -27,6 +28,10 @@ def is_terminal(row: Row) -> bool:
             return props.get("done") is True
         case "run":
             return props.get("status") in _TERMINAL_RUN
+        case "planning" | "thinking_mode":
+            return props.get("status") in _ENDED
+        case "debugger_pause":
+            return bool(props.get("status") != "paused")
     return False
 
 

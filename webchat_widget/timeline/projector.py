@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from webchat_widget.sem.frames import APPENDED
 from webchat_widget.sem.text import Rope
 from webchat_widget.typing import Entity, JSONObject, SemEvent
 
@@ -38,35 +39,67 @@ class Fold(Struct, frozen=True):
 
     `kind` is the kind of row that the frame makes, None where the row must exist already. `once` says that
     the frame only ever makes a row, and changes nothing of one that is there.
+    `props` is given the frame's data and metadata, and the props of the row that is there.
     """
 
-    props: Callable[[JSONObject, JSONObject], JSONObject]
+    props: Callable[[JSONObject, JSONObject, JSONObject], JSONObject]
     kind: str | None = None
     once: bool = False
 
 
-def _start(data: JSONObject, metadata: JSONObject) -> JSONObject:
+def _start(data: JSONObject, metadata: JSONObject, _: JSONObject) -> JSONObject:
     props = {"role": data.get("role", "assistant"), "content": "", "streaming": True, "status": "streaming"}
     return props | _from(metadata, "model")
 
 
-def _final(data: JSONObject, metadata: JSONObject) -> JSONObject:
+def _final(data: JSONObject, metadata: JSONObject, _: JSONObject) -> JSONObject:
     props = {"streaming": False, "status": data.get("status", "complete")}
     if data.get("text"):  # an end never blanks what was streamed
         props["content"] = data["text"]
     return props | _from(metadata, "model", "usage")
 
 
-def _tool_start(data: JSONObject, _: JSONObject) -> JSONObject:
+def _tool_start(data: JSONObject, *_: JSONObject) -> JSONObject:
     return {"name": data.get("name"), "input": data.get("input"), "status": "running", "done": False}
+
+
+def _thinking_mode(data: JSONObject, *_: JSONObject) -> JSONObject:
+    return {**_from(data, "mode", "phase"), "reasoning": data.get("reasoning", ""), "status": "active"}
+
+
+def _thinking_mode_end(data: JSONObject, *_: JSONObject) -> JSONObject:
+    status = "error" if data.get("success") is False else "completed"
+    return {**_from(data, "mode", "phase", "reasoning", "success", "error"), "status": status}
+
+
+def _plan(data: JSONObject, *_: JSONObject) -> JSONObject:
+    return {**(data.get("run") or {}), "iterations": [], "status": "planning"}
+
+
+def _plan_end(data: JSONObject, *_: JSONObject) -> JSONObject:
+    completed = {"completed": dict(data)}
+    return completed if data.get("finalDecision") == "execute" else {**completed, "status": "error"}
+
+
+def _execution(data: JSONObject, _: JSONObject, old: JSONObject) -> JSONObject:
+    status = {"completed": "completed", None: "executing"}.get(data.get("status"), "error")
+    return {"execution": {**old.get("execution", {}), **data}, "status": status}
+
+
+def _plan_step(data: JSONObject, _: JSONObject, old: JSONObject) -> JSONObject:
+    """The steps with one more, or with more of one."""
+    index = data.get("iterationIndex", 0)
+    steps = {step["iterationIndex"]: step for step in old.get("iterations", ())}
+    steps[index] = {**steps.get(index, {}), **data, "iterationIndex": index}
+    return {"iterations": [steps[index] for index in sorted(steps)]}
 
 
 def _from(source: JSONObject, *names: str) -> JSONObject:
     return {name: source[name] for name in names if name in source}
 
 
-def _all_but(name: str) -> Callable[[JSONObject, JSONObject], JSONObject]:
-    return lambda data, _: {key: value for key, value in data.items() if key != name}
+def _all_but(name: str) -> Callable[[JSONObject, JSONObject, JSONObject], JSONObject]:
+    return lambda data, *_: {key: value for key, value in data.items() if key != name}
 
 
 _RUN = Fold(_all_but("runId"), kind="run")
@@ -77,20 +110,32 @@ FOLDS: dict[str, Fold] = {
     "llm.thinking.start": Fold(_start, kind="message", once=True),
     "llm.thinking.final": Fold(_final),
     "tool.start": Fold(_tool_start, kind="tool_call", once=True),
-    "tool.delta": Fold(lambda data, _: data.get("patch") or {}),
+    "tool.delta": Fold(lambda data, *_: data.get("patch") or {}),
     "tool.result": Fold(
-        lambda data, _: _from(data, "toolCallId", "result", "mime", "customKind", "error"), kind="tool_result"
+        lambda data, *_: _from(data, "toolCallId", "result", "mime", "customKind", "error"),
+        kind="tool_result",
     ),
-    "tool.done": Fold(lambda data, _: {"status": data.get("status", "completed"), "done": True}),
+    "tool.done": Fold(lambda data, *_: {"status": data.get("status", "completed"), "done": True}),
     "run.queued": _RUN,
     "run.started": _RUN,
     "run.finished": _RUN,
     "run.stopped": _RUN,
     "run.failed": _RUN,
-    "log": Fold(lambda data, _: _from(data, "level", "message", "fields"), kind="log"),
+    "log": Fold(lambda data, *_: _from(data, "level", "message", "fields"), kind="log"),
     "error": Fold(
-        lambda data, _: {"message": data.get("error"), **_from(data, "code", "retryable")}, kind="error"
+        lambda data, *_: {"message": data.get("error"), **_from(data, "code", "retryable")}, kind="error"
     ),
+    "agent.mode": Fold(lambda data, *_: _from(data, "title", "data"), kind="agent_mode"),
+    "thinking.mode.started": Fold(_thinking_mode, kind="thinking_mode", once=True),
+    "thinking.mode.update": Fold(lambda data, *_: _from(data, "mode", "phase", "reasoning")),
+    "thinking.mode.completed": Fold(_thinking_mode_end),
+    "planning.start": Fold(_plan, kind="planning", once=True),
+    "planning.iteration": Fold(_plan_step),
+    "planning.reflection": Fold(_plan_step),
+    "planning.complete": Fold(_plan_end),
+    "execution.start": Fold(_execution),
+    "execution.complete": Fold(_execution),
+    "debugger.pause": Fold(lambda data, *_: dict(data), kind="debugger_pause"),
 }
 
 _DELTAS = frozenset({"llm.delta", "llm.thinking.delta"})
@@ -125,16 +170,16 @@ class Projector:
             self.ignored += 1
             return Applied.UNKNOWN
         data = event["data"]
-        if type_ == "tool.delta" and "append" in data:
+        if type_ in APPENDED and "append" in data:
             return self._grow(event["id"], event["seq"], data["append"])
         exists = event["id"] in self._rows
         if exists and fold.once:
             return Applied.STALE
         if not exists and fold.kind is None:
             return Applied.GAP
-        return self._lay(
-            event["id"], fold.kind, event["seq"], fold.props(data, event.get("metadata") or {}), None
-        )
+        old = self.row(event["id"]) if exists else None
+        props = fold.props(data, event.get("metadata") or {}, old["props"] if old is not None else {})
+        return self._lay(event["id"], fold.kind, event["seq"], props, None)
 
     def offset(self, id: str, name: str = "content") -> int:
         """Where the next text of a row belongs, in UTF-16 code units."""
@@ -152,6 +197,11 @@ class Projector:
             if row is not None and rope.units:
                 row["props"][name] = rope.text()
         return row
+
+    def last(self, kind: str) -> Row | None:
+        """The row of a kind that was made last."""
+        rows = [row for row in self._rows.values() if row["kind"] == kind]
+        return self.row(max(rows, key=lambda row: row["createdSeq"])["id"]) if rows else None
 
     def rows(self) -> Iterator[Row]:
         """All rows in the order in which they were made."""

@@ -18,8 +18,10 @@ from msgspec import Struct
 from webchat_widget.engines.base import Engine
 from webchat_widget.errors import EngineError
 from webchat_widget.events import (
+    Aside,
     CallRequest,
     Carried,
+    Event,
     Finish,
     LogWritten,
     Retrying,
@@ -29,7 +31,10 @@ from webchat_widget.events import (
     TextEnded,
     TextStarted,
     ThinkingChunk,
+    ThinkingModeDelta,
+    Upserted,
 )
+from webchat_widget.middlewares.base import Middleware
 from webchat_widget.sem.text import clean
 from webchat_widget.timeline.projector import Projector
 from webchat_widget.turns import Message, ToolCall, Turn
@@ -40,6 +45,8 @@ from .arguments import cleaned
 from .calls import CALLING_RUN, Calls, Workshop, new, restored
 from .checkpoint import Checkpoint
 from .deadline import Deadline
+from .inference import Inference, Pauses
+from .own_events import cleaned_aside, upserted
 from .registry import ToolRegistry
 from .reports import Sink
 
@@ -88,6 +95,9 @@ class ToolLoop:
         sink: Sink,
         approvals: Approvals,
         *,
+        timeline: Projector,
+        pauses: Pauses,
+        middlewares: Sequence[Middleware] = (),
         model: str | None = None,
         limits: Limits | None = None,
         run_time: Deadline | None = None,
@@ -96,7 +106,6 @@ class ToolLoop:
         log: logging.Logger | None = None,
     ) -> None:
         self._run_id = run_id
-        self._engine = engine
         self.history = tuple(history)
         self._tools = tools
         self._sink = sink
@@ -108,24 +117,25 @@ class ToolLoop:
         self._now_ms = now_ms
         self._log = log or logging.getLogger("webchat_widget")
         self._open: _Open | None = None
-        self._counts = {"text": 0, "thinking": 0, "call": 0, "log": 0}
+        self._counts: dict[str, int] = {}
+        self._inference = Inference(run_id, engine, middlewares, timeline, pauses, self._next_id, self._log)
+        self._asides: dict[str, None] = {}
+        """Ids of the rows that middlewares have made."""
         self._text: list[str] = []
         self._carried: list[JSONObject] = []
         self._chars = 0
-        self._rounds = 0
         self._bad = 0
         self._calls: Calls | None = None
         """Those of the last answer, as long as it is not followed by their results."""
         self.produced: list[Message] = []
-        self.usage: Usage | None = None
         self.has_text = False
 
     async def run(self) -> Finish:
         """Work until the model is done. Raises EngineError; then, as after a cancel, call `close`."""
         if self._calls is not None:
             await self._make_calls(self._calls)
-        while self._rounds < self._limits.rounds:
-            self._rounds += 1
+        while self._inference.round < self._limits.rounds:
+            self._inference.round += 1
             finish = await self._ask()
             if self._calls is None:
                 return finish
@@ -136,6 +146,11 @@ class ToolLoop:
             code="tool_limit",
             retryable=False,
         )
+
+    @property
+    def usage(self) -> Usage | None:
+        """What all requests of the run have cost."""
+        return self._inference.usage
 
     @property
     def waits(self) -> bool:
@@ -150,7 +165,7 @@ class ToolLoop:
             produced=tuple(self.produced),
             calls=self._calls.ids,
             counts=dict(self._counts),
-            rounds=self._rounds,
+            rounds=self._inference.round,
             chars=self._chars,
             has_text=self.has_text,
             bad=self._bad,
@@ -163,11 +178,11 @@ class ToolLoop:
         """Stand where a run stood, before `run`: how far its calls are, their rows say."""
         self.produced = list(checkpoint.produced)
         self._counts |= checkpoint.counts
-        self._rounds = checkpoint.rounds
+        self._inference.round = checkpoint.rounds
         self._chars = checkpoint.chars
         self._bad = checkpoint.bad
         self.has_text = checkpoint.has_text
-        self.usage = checkpoint.usage
+        self._inference.usage = checkpoint.usage
         self._calls = Calls(self._workshop(), restored(checkpoint, timeline))
 
     def suspend(self) -> list[RunEvent]:
@@ -183,6 +198,7 @@ class ToolLoop:
             self.produced.append(Message("assistant", "".join(self._text), carried=carried))
             self._text = []
         events += self._end_message(status, finish)
+        events += self._inference.close(tuple(self._asides), status)
         if self._calls is not None:
             calls, self._calls = self._calls, None
             events += calls.close()
@@ -197,7 +213,7 @@ class ToolLoop:
         requests: list[CallRequest] = []
         finish: Finish | None = None
         self._carried = []
-        async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
+        async with aclosing(self._inference.stream(turn)) as events:
             async for event in events:
                 match event:
                     case TextChunk():
@@ -213,11 +229,18 @@ class ToolLoop:
                         await self._tell_of(event)
                     case Finish():
                         finish = _clean_finish(event)
+                    case Event():
+                        await self._say(upserted(event, self._run_id, self._next_id))
+                    case ThinkingModeDelta():
+                        self._chars += len(event.text)
+                        self._sink.delta(ThinkingModeDelta(event.id, clean(event.text)))
+                        self._check_length()
+                    case _:
+                        await self._say(cleaned_aside(event))
         if finish is None:
             raise EngineError(
                 "The model's answer ended before it was finished.", code="interrupted", retryable=True
             )
-        self._add_usage(finish.usage)
         if finish.reason == "tool_calls" and not requests:
             finish = Finish("stop", finish.usage, finish.model, finish.refused)
         if finish.reason != "tool_calls":
@@ -280,6 +303,15 @@ class ToolLoop:
             # Before the wait: a cancel in it must not leave a message without text.
             self._sink.delta(TextDelta(opened.id, role, text))
             await saved
+        self._check_length()
+
+    async def _say(self, event: Aside | Upserted) -> None:
+        """Give a row of its own to what is no text; text that follows stands below it."""
+        ended = self._end_message("complete", None)
+        self._asides[event.id] = None
+        await self._sink.emit(*ended, event)
+
+    def _check_length(self) -> None:
         if self._chars > self._limits.text:
             raise EngineError(
                 f"The answer was stopped after {self._limits.text:,} characters (c.WebChat.max_text).",
@@ -338,18 +370,8 @@ class ToolLoop:
     # -- small parts ---------------------------------------------------------------------------------
 
     def _next_id(self, kind: str) -> str:
-        self._counts[kind] += 1
+        self._counts[kind] = self._counts.get(kind, 0) + 1
         return f"{self._run_id}:{kind}:{self._counts[kind]}"
-
-    def _add_usage(self, usage: Usage | None) -> None:
-        if usage is None:
-            return
-        had = self.usage or Usage(inputTokens=0, outputTokens=0, cachedTokens=0)
-        self.usage = Usage(
-            inputTokens=had["inputTokens"] + usage["inputTokens"],
-            outputTokens=had["outputTokens"] + usage["outputTokens"],
-            cachedTokens=had["cachedTokens"] + usage["cachedTokens"],
-        )
 
 
 def _clean_finish(finish: Finish) -> Finish:

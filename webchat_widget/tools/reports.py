@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from webchat_widget.events import CallDelta, CallOutput, RunEvent, TextDelta
+from webchat_widget.events import CallDelta, CallOutput, RunEvent, TextDelta, ThinkingModeDelta
 from webchat_widget.sem.text import clean
 from webchat_widget.typing import JSONObject
 
@@ -26,7 +26,7 @@ class Sink(Protocol):
         """Number events at once, store and send them; done when they, and `parts` of a batch, are on disk."""
         ...
 
-    def delta(self, event: TextDelta | CallOutput) -> None:
+    def delta(self, event: TextDelta | CallOutput | ThinkingModeDelta) -> None:
         """Send more text."""
         ...
 

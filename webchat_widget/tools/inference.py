@@ -1,0 +1,99 @@
+"""The requests of one run: through its middlewares to the engine, with what they cost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from webchat_widget.engines.base import Engine
+from webchat_widget.events import Finish, RunEvent
+from webchat_widget.middlewares.base import Middleware, Stream, stack
+from webchat_widget.timeline.entities import is_terminal
+from webchat_widget.timeline.projector import Projector
+from webchat_widget.turns import Turn
+from webchat_widget.typing import JSONObject, Usage
+
+from .endings import ending
+
+__all__ = ["Inference", "Pauses"]
+
+
+class Pauses(Protocol):
+    """Who lets a person look at a run while it waits: the conversation."""
+
+    async def pause(self, id: str, phase: str, summary: str, seconds: float) -> None:
+        """Show a pause, and wait until the person lets the run go on, at most so long."""
+        ...
+
+
+class Inference:
+    """What the middlewares of a run see of it, and the model inside of them.
+
+    `new_id` numbers rows by kind. `usage` is the sum of all requests, also of those that a middleware made
+    for itself.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        engine: Engine,
+        middlewares: Sequence[Middleware],
+        timeline: Projector,
+        pauses: Pauses,
+        new_id: Callable[[str], str],
+        log: logging.Logger,
+    ) -> None:
+        self.id = run_id
+        self.round = 0
+        self.log = log
+        self.usage: Usage | None = None
+        self.new_id = new_id
+        self._engine = engine
+        self._timeline = timeline
+        self._pauses = pauses
+        self._ask = stack(middlewares, self._infer, self)
+
+    @property
+    def engine(self) -> str:
+        """`RunView.engine`"""
+        return self._engine.name
+
+    def last(self, kind: str, *, mine: bool = False) -> JSONObject | None:
+        """`RunView.last`"""
+        row = self._timeline.last(kind)
+        if row is None or (mine and not row["id"].startswith(f"{self.id}:")):
+            return None
+        return {**row["props"], "id": row["id"]}
+
+    async def pause(self, phase: str, summary: str, seconds: float) -> None:
+        """`RunView.pause`"""
+        await self._pauses.pause(self.new_id("pause"), phase, summary, seconds)
+
+    def stream(self, turn: Turn) -> Stream:
+        """One request, as the loop sees it."""
+        return self._ask(turn)
+
+    def close(self, ids: Sequence[str], status: str) -> list[RunEvent]:
+        """End those of these rows that are open."""
+        rows = [row for id in ids if (row := self._timeline.row(id)) is not None and not is_terminal(row)]
+        return [event for row in rows if (event := ending(row, status)) is not None]
+
+    async def _infer(self, turn: Turn) -> Stream:
+        """One request to the model itself."""
+        async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Finish):
+                    self._add(event.usage)
+                yield event
+
+    def _add(self, usage: Usage | None) -> None:
+        if usage is None:
+            return
+        had = self.usage or Usage(inputTokens=0, outputTokens=0, cachedTokens=0)
+        self.usage = Usage(
+            inputTokens=had["inputTokens"] + usage["inputTokens"],
+            outputTokens=had["outputTokens"] + usage["outputTokens"],
+            cachedTokens=had["cachedTokens"] + usage["cachedTokens"],
+        )
