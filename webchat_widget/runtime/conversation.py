@@ -28,7 +28,7 @@ from webchat_widget.requests import ChatRequest, Decision, Overrides
 from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
 from webchat_widget.tools.checkpoint import Checkpoint, read
 from webchat_widget.tools.deadline import Deadline
-from webchat_widget.tools.loop import ToolLoop
+from webchat_widget.tools.loop import ToolLoop, status_of
 from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.turns import Message
 from webchat_widget.typing import JSONObject
@@ -299,7 +299,7 @@ class Conversation:
                 loop = run.loop = self._loop(run, run_time)
             async with run_time:
                 finish = await loop.run()
-            status = _status(finish.reason, finish.refused)
+            status = status_of(finish)
         except asyncio.CancelledError:
             status = run.end or "interrupted"
             task = asyncio.current_task()
@@ -455,12 +455,6 @@ class Conversation:
 
     def _text_of(self, id: str) -> str:
         return self.stream.text_of(id)
-
-
-def _status(reason: str, refused: bool) -> str:
-    if refused or reason == "content_filter":
-        return "refused"
-    return "truncated" if reason == "length" else "complete"
 
 
 def _error(run_id: str, status: str, failure: WebChatError | None, spoke: bool) -> ErrorRaised | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -31,7 +31,7 @@ class Pauses(Protocol):
 class Inference:
     """What the middlewares of a run see of it, and the model inside of them.
 
-    `new_id` numbers rows by kind. `usage` is the sum of all requests, also of those that a middleware made
+    `new_id` numbers rows by kind; `settle` ends the message that is being streamed, if one is. `usage` is the sum of all requests, also of those that a middleware made
     for itself.
     """
 
@@ -43,6 +43,7 @@ class Inference:
         timeline: Projector,
         pauses: Pauses,
         new_id: Callable[[str], str],
+        settle: Callable[[], Awaitable[None]],
         log: logging.Logger,
     ) -> None:
         self.id = run_id
@@ -53,6 +54,8 @@ class Inference:
         self._engine = engine
         self._timeline = timeline
         self._pauses = pauses
+        self._settle = settle
+        self._rows: dict[str, None] = {}
         self._ask = stack(middlewares, self._infer, self)
 
     @property
@@ -69,15 +72,24 @@ class Inference:
 
     async def pause(self, phase: str, summary: str, seconds: float) -> None:
         """`RunView.pause`"""
-        await self._pauses.pause(self.new_id("pause"), phase, summary, seconds)
+        await self._settle()
+        id = self.new_id("pause")
+        self.note(id)
+        await self._pauses.pause(id, phase, summary, seconds)
+
+    def note(self, id: str) -> None:
+        """Remember a row that may have to be ended."""
+        self._rows[id] = None
 
     def stream(self, turn: Turn) -> Stream:
         """One request, as the loop sees it."""
         return self._ask(turn)
 
-    def close(self, ids: Sequence[str], status: str) -> list[RunEvent]:
-        """End those of these rows that are open."""
-        rows = [row for id in ids if (row := self._timeline.row(id)) is not None and not is_terminal(row)]
+    def close(self, status: str) -> list[RunEvent]:
+        """End those of the middlewares' rows that are open."""
+        rows = [
+            row for id in self._rows if (row := self._timeline.row(id)) is not None and not is_terminal(row)
+        ]
         return [event for row in rows if (event := ending(row, status)) is not None]
 
     async def _infer(self, turn: Turn) -> Stream:

@@ -50,7 +50,7 @@ from .own_events import cleaned_aside, upserted
 from .registry import ToolRegistry
 from .reports import Sink
 
-__all__ = ["CALLING_RUN", "Limits", "Sink", "ToolLoop"]
+__all__ = ["CALLING_RUN", "Limits", "Sink", "ToolLoop", "status_of"]
 
 _MAX_BAD = 3
 """Calls in a row whose arguments don't fit, after which the model is not asked again."""
@@ -118,13 +118,15 @@ class ToolLoop:
         self._log = log or logging.getLogger("webchat_widget")
         self._open: _Open | None = None
         self._counts: dict[str, int] = {}
-        self._inference = Inference(run_id, engine, middlewares, timeline, pauses, self._next_id, self._log)
-        self._asides: dict[str, None] = {}
-        """Ids of the rows that middlewares have made."""
+        self._inference = Inference(
+            run_id, engine, middlewares, timeline, pauses, self._next_id, self._settle, self._log
+        )
         self._text: list[str] = []
         self._carried: list[JSONObject] = []
         self._chars = 0
         self._bad = 0
+        self._finish: Finish | None = None
+        """How the last request ended."""
         self._calls: Calls | None = None
         """Those of the last answer, as long as it is not followed by their results."""
         self.produced: list[Message] = []
@@ -198,7 +200,7 @@ class ToolLoop:
             self.produced.append(Message("assistant", "".join(self._text), carried=carried))
             self._text = []
         events += self._end_message(status, finish)
-        events += self._inference.close(tuple(self._asides), status)
+        events += self._inference.close(status)
         if self._calls is not None:
             calls, self._calls = self._calls, None
             events += calls.close()
@@ -211,7 +213,7 @@ class ToolLoop:
         """One request: stream its text, keep the calls that it asks for."""
         turn = Turn((*self.history, *self.produced), self._tools().schemas(), self._model)
         requests: list[CallRequest] = []
-        finish: Finish | None = None
+        self._finish = None
         self._carried = []
         async with aclosing(self._inference.stream(turn)) as events:
             async for event in events:
@@ -228,7 +230,7 @@ class ToolLoop:
                     case Retrying():
                         await self._tell_of(event)
                     case Finish():
-                        finish = _clean_finish(event)
+                        self._finish = _clean_finish(event)
                     case Event():
                         await self._say(upserted(event, self._run_id, self._next_id))
                     case ThinkingModeDelta():
@@ -236,7 +238,9 @@ class ToolLoop:
                         self._sink.delta(ThinkingModeDelta(event.id, clean(event.text)))
                         self._check_length()
                     case _:
+                        self._inference.note(event.id)
                         await self._say(cleaned_aside(event))
+        finish: Finish | None = self._finish
         if finish is None:
             raise EngineError(
                 "The model's answer ended before it was finished.", code="interrupted", retryable=True
@@ -307,9 +311,15 @@ class ToolLoop:
 
     async def _say(self, event: Aside | Upserted) -> None:
         """Give a row of its own to what is no text; text that follows stands below it."""
-        ended = self._end_message("complete", None)
-        self._asides[event.id] = None
-        await self._sink.emit(*ended, event)
+        await self._sink.emit(*self._settled(), event)
+
+    async def _settle(self) -> None:
+        if events := self._settled():
+            await self._sink.emit(*events)
+
+    def _settled(self) -> list[RunEvent]:
+        """The end of the message that is being streamed: it is as whole as it will be."""
+        return self._end_message(status_of(self._finish) if self._finish else "complete", self._finish)
 
     def _check_length(self) -> None:
         if self._chars > self._limits.text:
@@ -372,6 +382,13 @@ class ToolLoop:
     def _next_id(self, kind: str) -> str:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         return f"{self._run_id}:{kind}:{self._counts[kind]}"
+
+
+def status_of(finish: Finish) -> str:
+    """The status of the message that a request ended with."""
+    if finish.refused or finish.reason == "content_filter":
+        return "refused"
+    return "truncated" if finish.reason == "length" else "complete"
 
 
 def _clean_finish(finish: Finish) -> Finish:
