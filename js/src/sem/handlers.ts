@@ -1,7 +1,9 @@
-import { type Props, readEntity } from "../timeline/entities";
-import type { Outcome, TextPart, TimelineStore } from "../timeline/store";
-import { isRecord, type SemEvent } from "./frames";
+import { readEntity } from "../timeline/entities";
+import type { TextPart } from "../timeline/store";
+import { AGENT_HANDLERS } from "./agents";
+import { isRecord } from "./frames";
 import { type SemHandler, SemRegistry } from "./registry";
+import { create, grow, pick, seqOf, start } from "./rows";
 
 /** The fold of frames into rows: the same as the host's projection, held to the same golden file. */
 export function standardRegistry(): SemRegistry {
@@ -22,6 +24,7 @@ export function standardRegistry(): SemRegistry {
   }
   registry.register("log", (event, store) => create(event, store, "log", event.data));
   registry.register("error", addError);
+  for (const [type, handler] of Object.entries(AGENT_HANDLERS)) registry.register(type, handler);
   registry.register("timeline.upsert", upsert);
   return registry;
 }
@@ -53,8 +56,7 @@ const endText: SemHandler = (event, store) => {
     ...(typeof text === "string" && text !== "" ? { content: text } : {}),
     streaming: false,
     status: status ?? "complete",
-    ...pick(event.metadata, "model"),
-    ...pick(event.metadata, "usage"),
+    ...pick(event.metadata, "model", "usage"),
   });
 };
 
@@ -63,18 +65,8 @@ const startTool: SemHandler = (event, store) => {
   return start(event, store, "tool_call", { name, input, status: "running", done: false });
 };
 
-const changeTool: SemHandler = (event, store) => {
-  const parts: TextPart[] = [];
-  if (isRecord(event.data.append)) {
-    for (const [prop, change] of Object.entries(event.data.append)) {
-      if (!isRecord(change) || typeof change.delta !== "string") continue;
-      const offset = typeof change.offset === "number" ? change.offset : undefined;
-      parts.push({ prop, offset, delta: change.delta });
-    }
-  }
-  const patch = isRecord(event.data.patch) ? event.data.patch : {};
-  return store.appendText(event.id, seqOf(event), parts, patch);
-};
+const changeTool: SemHandler = (event, store) =>
+  grow(event, store, isRecord(event.data.patch) ? event.data.patch : {});
 
 const changeRun =
   (state: string): SemHandler =>
@@ -92,25 +84,5 @@ const upsert: SemHandler = (event, store) => {
   const entity = readEntity(event.data.entity);
   if (!entity) return "stale";
   const seq = seqOf(event);
-  const outcome = store.upsertEntity({ ...entity, createdSeq: entity.createdSeq ?? seq, version: seq });
-  return outcome;
+  return store.upsertEntity({ ...entity, createdSeq: entity.createdSeq ?? seq, version: seq });
 };
-
-/** A start: makes the row, and changes nothing where it is there already. */
-function start(event: SemEvent, store: TimelineStore, kind: string, props: Props): Outcome {
-  return store.addEntity({ id: event.id, kind, createdSeq: event.seq, version: seqOf(event), props });
-}
-
-/** A frame that says all there is to say: makes the row, or merges into it. */
-function create(event: SemEvent, store: TimelineStore, kind: string, props: Props): Outcome {
-  return store.upsertEntity({ id: event.id, kind, createdSeq: event.seq, version: seqOf(event), props });
-}
-
-function pick(from: Props | undefined, key: string): Props {
-  const value = from?.[key];
-  return value === undefined || value === null ? {} : { [key]: value };
-}
-
-function seqOf(event: SemEvent): number {
-  return event.seq ?? 0;
-}

@@ -20,14 +20,26 @@ export interface EntityInput {
   props: Props;
 }
 
-const TERMINAL_RUNS = new Set(["finished", "stopped", "failed"]);
+const TERMINAL_RUNS = new Set<unknown>(["finished", "stopped", "failed"]);
+const ENDED = new Set<unknown>(["completed", "error"]);
 
 /** Has this row ended for good? Custom kinds never have: their props are theirs. */
 export function isTerminal(kind: string, props: Props): boolean {
-  if (kind === "message") return props.streaming === false;
-  if (kind === "tool_call") return props.done === true;
-  if (kind === "run") return typeof props.status === "string" && TERMINAL_RUNS.has(props.status);
-  return false;
+  switch (kind) {
+    case "message":
+      return props.streaming === false;
+    case "tool_call":
+      return props.done === true;
+    case "run":
+      return TERMINAL_RUNS.has(props.status);
+    case "planning":
+    case "thinking_mode":
+      return ENDED.has(props.status);
+    case "debugger_pause":
+      return props.status !== "paused";
+    default:
+      return false;
+  }
 }
 
 /** Times are never sent; both sides derive them: floor(seq / 1000) is Unix ms. */

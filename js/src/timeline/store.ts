@@ -93,9 +93,14 @@ export class TimelineStore {
 
   /** Lays props over a row that must exist; a gap where it does not. */
   patchEntity(id: string, version: number, props: Props): Outcome {
+    return this.foldEntity(id, version, () => props);
+  }
+
+  /** The same with props that follow from those that the row has. */
+  foldEntity(id: string, version: number, fold: (old: Props) => Props): Outcome {
     const current = this.get(id);
     if (!current) return "gap";
-    return this.upsertEntity({ id, kind: current.kind, version, props });
+    return this.upsertEntity({ id, kind: current.kind, version, props: fold(current.props) });
   }
 
   /** Appends to text props of one row: all of them or, on a gap, none. */
