@@ -24,16 +24,20 @@ if TYPE_CHECKING:
     from .engines.openai import OpenAIEngine
     from .engines.scripted import ScriptedEngine
     from .errors import WebChatError
+    from .events import Event
     from .notebook.widget import ChatWidget
     from .tools.decorator import tool
+    from .tools.emit import emit
 
-__all__ = ["ChatWidget", "OpenAIEngine", "ScriptedEngine", "WebChatError", "tool"]
+__all__ = ["ChatWidget", "Event", "OpenAIEngine", "ScriptedEngine", "WebChatError", "emit", "tool"]
 
 _HOMES = {
     "ChatWidget": ".notebook.widget",
+    "Event": ".events",
     "OpenAIEngine": ".engines.openai",
     "ScriptedEngine": ".engines.scripted",
     "WebChatError": ".errors",
+    "emit": ".tools.emit",
     "tool": ".tools.decorator",
 }
 

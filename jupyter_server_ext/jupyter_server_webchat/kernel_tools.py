@@ -24,6 +24,7 @@ from msgspec import Struct
 from webchat_widget.errors import NotFound, WebChatError
 from webchat_widget.tools.loop import CALLING_RUN
 from webchat_widget.tools.output import Output
+from webchat_widget.tools.own_events import BadEvent, own_row
 from webchat_widget.tools.registry import BadArguments, Report, ToolCancelled, ToolRegistry
 from webchat_widget.turns import ToolSchema
 from webchat_widget.typing import JSONObject
@@ -63,6 +64,12 @@ class _Progress(Struct):
     text: str
 
 
+class _Event(Struct):
+    kind: str
+    id: str
+    props: JSONObject
+
+
 class _Failure(Struct):
     kind: str
     message: str
@@ -79,6 +86,7 @@ class _Said(Struct):
     stdout: str = ""
     progress: _Progress | None = None
     status: str | None = None
+    events: tuple[_Event, ...] = ()
     output: Output | None = None
     error: _Failure | None = None
 
@@ -135,6 +143,9 @@ class KernelTool:
                         report.stdout(said.stdout)
                     if said.progress is not None:
                         report.progress(said.progress.value, said.progress.text)
+                    for event in said.events:
+                        with contextlib.suppress(BadEvent):  # of a kernel whose version has other rules
+                            report.event(own_row(event.kind, event.id, event.props))
                     if said.error is not None:
                         raise self._kernel.leaving(self.name) or _raised(self.name, said.error)
                     if said.output is not None:

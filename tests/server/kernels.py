@@ -12,6 +12,7 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 
 from jupyter_server_webchat.kernel_tools import MESSAGE, KernelTool, kernel_tools
 from jupyter_server_webchat.registration import Offered, Registration
+from webchat_widget.tools.own_events import OwnRow
 
 __all__ = ["IPYKERNEL6", "Heard", "Kernel", "manager"]
 
@@ -40,12 +41,16 @@ class Heard:
         self.statuses: list[str] = []
         self.printed = ""
         self.steps: list[tuple[float | None, str]] = []
+        self.rows: list[OwnRow] = []
 
     def progress(self, value: float | None, text: str = "") -> None:
         self.steps.append((value, text))
 
     def stdout(self, text: str) -> None:
         self.printed += text
+
+    def event(self, row: OwnRow) -> None:
+        self.rows.append(row)
 
     def status(self, status: str) -> None:
         self.statuses.append(status)

@@ -48,7 +48,7 @@ class Kept:
 
 def a_report(sink: Kept, limit: int = 1000) -> tuple[CallReport, list[str]]:
     statuses: list[str] = []
-    return CallReport("r:call:1", sink, limit, statuses.append), statuses
+    return CallReport("r", "r:call:1", sink, limit, statuses.append), statuses
 
 
 async def test_a_step_is_told_at_once_and_the_last_one_at_the_end() -> None:

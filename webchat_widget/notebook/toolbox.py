@@ -10,7 +10,7 @@ A request is a message `webchat_tool` {protocol, call, op, …}, with the ops
 
 - `asks` {conv_id, name, arguments} → `asks`: bool, `version` of the function
 - `call` {conv_id, name, arguments, run_id, version?} → `taken`, then any number of {stdout?, progress?,
-  status?}, then `output` {text, mime}
+  status?, events? [{kind, id, props}]}, then `output` {text, mime}
 - `keep`: a call that waits for the main thread is still wanted
 - `cancel`: it is not
 
@@ -36,7 +36,9 @@ from webchat_widget.errors import WebChatError
 from webchat_widget.sem.text import clean
 from webchat_widget.tools.loop import CALLING_RUN
 from webchat_widget.tools.output import Output, bounded
+from webchat_widget.tools.own_events import MAX_BYTES, OwnRow
 from webchat_widget.tools.registry import BadArguments, Tool, ToolCancelled, ToolRegistry
+from webchat_widget.tools.row_queue import MAX_ROWS, MAX_SIZE, RowQueue
 from webchat_widget.typing import JSONObject
 
 from .host import KernelHost, kernel_host
@@ -209,6 +211,8 @@ class _Reports:
         self._lock = threading.Lock()
         self._printed: list[str] = []
         self._room = _CHARS
+        self._rows = RowQueue(MAX_ROWS + 1, MAX_SIZE + MAX_BYTES)
+        """More than a run keeps, so that the run can say so."""
         self._news: JSONObject = {}
         self._sends = False
         self._sent = 0.0
@@ -238,6 +242,12 @@ class _Reports:
             self._room -= len(text)
         self._wake()
 
+    def event(self, row: OwnRow) -> None:
+        """See `Report`."""
+        with self._lock:
+            self._rows.put(row)
+        self._wake()
+
     def send(self) -> None:
         """Send what is new."""
         with self._lock:
@@ -245,6 +255,8 @@ class _Reports:
             if self._printed:
                 news["stdout"] = clean("".join(self._printed))
                 self._printed = []
+            if rows := self._rows.take():
+                news["events"] = [{"kind": row.kind, "id": row.id, "props": row.props} for row in rows]
             self._sends = False
             self._sent = time.monotonic()
         if news:

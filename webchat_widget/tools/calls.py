@@ -211,7 +211,7 @@ class Calls:
             CallDelta(id=call.id, patch={"status": "running"}) if asked else self._started(call, arguments)
         )
         limit = Deadline(shop.tool_seconds)
-        call.report = CallReport(call.id, shop.sink, shop.output, _pausing(limit))
+        call.report = CallReport(shop.run_id, call.id, shop.sink, shop.output, _pausing(limit))
         try:
             async with limit:
                 return await tool.call(_again(call), call.report)

@@ -16,6 +16,7 @@ from webchat_widget.typing import JSONObject
 
 from .capture import captured
 from .decorator import options_of
+from .emit import emitting
 from .output import Output, output_of, own_bundle
 from .registry import BadArguments, Report, ToolCancelled
 from .threads import run_in_thread, said_by
@@ -160,6 +161,7 @@ class _Attempt:
     def __init__(self, tool: FunctionTool, arguments: JSONObject, report: Report) -> None:
         self._tool = tool
         self._arguments = arguments
+        self._report = report
         self._progress = _Progress(report)
         self._printed = _Printed(report)
         self._cancelled = False
@@ -169,7 +171,7 @@ class _Attempt:
         """Call the function, and make an output of what it prints and gives."""
         args, kwargs = self._tool._coerced(self._arguments)
         try:
-            with captured(self._printed.take):
+            with captured(self._printed.take), emitting(self._report):
                 output = output_of(self._value(self._tool.fn(*args, **kwargs)), self._tool._bundle)
         except KeyboardInterrupt as error:
             self.cancel()

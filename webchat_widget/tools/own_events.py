@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from webchat_widget.errors import EngineError
 from webchat_widget.events import Aside, Event, Upserted
+from webchat_widget.requests import MAX_DEPTH
+from webchat_widget.sem.frames import MAX_SEQ
+from webchat_widget.sem.text import clean
 from webchat_widget.typing import JSONObject
 
-from .arguments import cleaned, shown
+from .arguments import cleaned
 
-__all__ = ["MAX_BYTES", "RESERVED", "cleaned_aside", "props_of", "upserted"]
+__all__ = [
+    "MAX_BYTES",
+    "RESERVED",
+    "BadEvent",
+    "OwnRow",
+    "check_kind",
+    "cleaned_aside",
+    "named",
+    "own_row",
+    "row_of",
+    "upserted",
+]
 
 MAX_BYTES = 262_144
 """Of the JSON of one event's props."""
@@ -38,36 +55,118 @@ _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+class BadEvent(ValueError):
+    """An event that can't have a row: the message says why, `field` is its part `kind`, `id` or `props`."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class OwnRow(Struct, frozen=True):
+    """What an event says of its row: `props` replace those of the same name. `id` is the event's own, empty
+    for a row that no other event changes; `size` the bytes of the props as JSON."""
+
+    kind: str
+    id: str
+    props: JSONObject
+    size: int
+
+
 def upserted(event: Event, run_id: str, new_id: Callable[[str], str]) -> Upserted:
-    """The row of a user's event. Raises EngineError for one that can't have a row."""
+    """The row of an event that an engine or a middleware says. Raises EngineError where it can't have one."""
     try:
-        kind, id, props = props_of(event)
-    except ValueError as error:
+        row = row_of(event)
+    except BadEvent as error:
         raise EngineError(str(error), code="bad_event", retryable=False) from None
-    return Upserted(id=f"{run_id}:{kind}:{id}" if id else new_id(kind), kind=kind, props=props)
+    return Upserted(id=named(row, run_id) or new_id("event"), kind=row.kind, props=row.props)
 
 
-def props_of(event: Event) -> tuple[str, str, JSONObject]:
-    """Kind, id and props of an event. Raises ValueError, with a sentence, for what is no such event."""
-    kind, name = event.kind_of(), type(event).__name__
-    if not _KIND.fullmatch(kind) or kind in RESERVED:
-        raise ValueError(
-            f"{name} can't have rows of kind {kind!r}: a kind has lower-case letters, digits and '_', and is "
-            "none of the chat's own. Set `kind: ClassVar[str]`."
+def named(row: OwnRow, run_id: str) -> str:
+    """The id in the timeline that an event's own id means in a run; empty where it has none. No other row
+    of the run is called so, whatever its kind and id."""
+    return f"{run_id}:event:{row.kind}:{row.id}" if row.id else ""
+
+
+def row_of(event: Event) -> OwnRow:
+    """What an event says of its row. Raises BadEvent, and TypeError for what is no event."""
+    if not isinstance(event, Event):
+        given = f"the class {event.__name__}" if isinstance(event, type) else type(event).__name__
+        raise TypeError(
+            f"An event is an object of a class that inherits from webchat_widget.Event; {given} is none."
         )
-    if event.id and not _ID.fullmatch(event.id):
-        raise ValueError(f"The id of {name} must have letters, digits, '.', '_' and '-' only, at most 128.")
+    name = type(event).__name__
+    check_kind(event.kind_of(), name)
     try:
-        built = msgspec.to_builtins(event, str_keys=True)
-        props: JSONObject = shown(cleaned({key: value for key, value in built.items() if key != "id"}))  # type: ignore[assignment]
-        size = len(msgspec.json.encode(props))
+        built = msgspec.to_builtins(event, str_keys=True, enc_hook=_plain)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"The fields of {name} are no JSON: {error}.") from None
+        raise BadEvent(f"The fields of {name} are no JSON: {error}.", "props") from None
+    return own_row(event.kind_of(), built.pop("id", ""), built, name)
+
+
+def own_row(kind: str, id: str, props: JSONObject, name: str = "The event") -> OwnRow:
+    """The same for one that came as JSON; `name` is how a sentence speaks of it."""
+    check_kind(kind, name)
+    if not isinstance(id, str) or (id and not _ID.fullmatch(id)):
+        raise BadEvent(
+            f"The id of {name} must have letters, digits, '.', '_' and '-' only, at most 128.", "id"
+        )
+    try:
+        fitted: JSONObject = _fit(props)
+    except ValueError as error:
+        raise BadEvent(f"The fields of {name} are no JSON: {error}.", "props") from None
+    size = len(msgspec.json.encode(fitted))
     if size > MAX_BYTES:
-        raise ValueError(f"{name} is too large: {size:,} bytes, and an event may have {MAX_BYTES:,}.")
-    return kind, event.id, props
+        raise BadEvent(f"{name} is too large: {size:,} bytes, and an event may have {MAX_BYTES:,}.", "props")
+    return OwnRow(kind, id, fitted, size)
+
+
+def check_kind(kind: object, name: str) -> None:
+    """Raise BadEvent for what is no kind of a user's own rows."""
+    if not isinstance(kind, str):  # `kind: str = …` makes a field of it
+        raise BadEvent(f"{name} has a field `kind`. Write `kind: ClassVar[str] = …`.", "kind")
+    if not _KIND.fullmatch(kind) or kind in RESERVED:
+        raise BadEvent(
+            f"{name} can't have rows of kind {kind[:100]!r}: a kind has lower-case letters, digits and '_', "
+            "and is none of the chat's own. Set `kind: ClassVar[str]`.",
+            "kind",
+        )
 
 
 def cleaned_aside(event: Aside) -> Aside:
     """What a middleware says, with texts that every reader can take."""
     return replace(event, **cleaned(asdict(event)))
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON does not know, as one that it does: numbers and arrays of numpy, and of its like."""
+    if isinstance(value, str | int | float):  # of a class of its own
+        return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
+    name = type(value).__name__
+    if hasattr(value, "to_dict"):
+        raise TypeError(f"{name} is none, make dicts and lists of it first, as its to_dict() does")
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"{name} is none, make numbers, texts, lists or dicts of it first")
+    size = getattr(value, "size", 0)
+    if isinstance(size, int) and size > MAX_BYTES:  # before each number becomes an object
+        raise ValueError(f"{name} holds {size:,} numbers, which is too much")
+    return value.tolist()
+
+
+def _fit(value: Any, levels: int = MAX_DEPTH) -> Any:
+    """What every reader can take: clean texts, null where a number is none, text where JavaScript could not
+    hold it exactly. ValueError where it is deeper than `levels`."""
+    match value:
+        case dict() | list() | tuple() if not levels:
+            raise ValueError("they are too deep")
+        case dict():
+            return {clean(key): _fit(item, levels - 1) for key, item in value.items()}
+        case list() | tuple():
+            return [_fit(item, levels - 1) for item in value]
+        case str():
+            return clean(value)
+        case float() if not math.isfinite(value):
+            return None
+        case int() if abs(value) > MAX_SEQ:
+            return str(value)
+    return value

@@ -9,6 +9,7 @@ from webchat_widget.turns import ToolSchema
 from webchat_widget.typing import JSONObject
 
 from .output import Output
+from .own_events import OwnRow
 
 __all__ = ["BadArguments", "Report", "Tool", "ToolCancelled", "ToolRegistry"]
 
@@ -30,6 +31,10 @@ class Report(Protocol):
 
     def stdout(self, text: str) -> None:
         """Text that the tool printed."""
+        ...
+
+    def event(self, row: OwnRow) -> None:
+        """A row of a person's own kind, made or changed."""
         ...
 
     def status(self, status: str) -> None:

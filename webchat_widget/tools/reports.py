@@ -8,9 +8,20 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from webchat_widget.events import CallDelta, CallOutput, RunEvent, TextDelta, ThinkingModeDelta
+from webchat_widget.events import (
+    CallDelta,
+    CallOutput,
+    LogWritten,
+    RunEvent,
+    TextDelta,
+    ThinkingModeDelta,
+    Upserted,
+)
 from webchat_widget.sem.text import clean
 from webchat_widget.typing import JSONObject
+
+from .own_events import OwnRow, named
+from .row_queue import MAX_ROWS, MAX_SIZE, RowQueue
 
 __all__ = ["CallReport", "Sink"]
 
@@ -38,7 +49,10 @@ class CallReport:
     `on_status` is called on the loop.
     """
 
-    def __init__(self, call_id: str, sink: Sink, limit: int, on_status: Callable[[str], None]) -> None:
+    def __init__(
+        self, run_id: str, call_id: str, sink: Sink, limit: int, on_status: Callable[[str], None]
+    ) -> None:
+        self._run_id = run_id
         self._call_id = call_id
         self._sink = sink
         self._room = limit
@@ -47,6 +61,10 @@ class CallReport:
         self._lock = threading.Lock()
         self._printed: list[str] = []
         self._patch: JSONObject = {}
+        self._rows = RowQueue()
+        self._counted = 0
+        """Rows that have no id of their own."""
+        self._told_full = False
         self._told = 0.0
         """When something was sent last, on the loop's clock."""
         self._awake = False
@@ -76,13 +94,20 @@ class CallReport:
             self._printed.append(clean(kept))
             self._wake()
 
+    def event(self, row: OwnRow) -> None:
+        """A row of a person's own kind."""
+        with self._lock:
+            if not self._ended:
+                self._rows.put(row)
+                self._wake()
+
     def end(self) -> list[RunEvent]:
         """Nothing is heard from here on; what is still to be told, after what was printed is sent."""
         with self._lock:
             self._ended = True
-        patch = self._take()
+        events, patch = self._take()
         patch.pop("status", None)
-        return [CallDelta(id=self._call_id, patch=patch)] if patch else []
+        return [*events, *self._changed(patch)]
 
     def _put(self, patch: JSONObject) -> None:
         with self._lock:
@@ -107,22 +132,47 @@ class CallReport:
         if self._ended:
             return
         self._told = self._loop.time()
-        patch = self._take()
+        events, patch = self._take()
         if "status" in patch:
             self._on_status(patch["status"])
-        if patch:
-            saved = asyncio.ensure_future(self._sink.emit(CallDelta(id=self._call_id, patch=patch)))
+        if events or patch:
+            saved = asyncio.ensure_future(self._sink.emit(*events, *self._changed(patch)))
             saved.add_done_callback(_retrieve)
 
-    def _take(self) -> JSONObject:
-        """Send what was printed; what else is to be told."""
+    def _take(self) -> tuple[list[RunEvent], JSONObject]:
+        """Send what was printed; what else is to be told: rows, and what has changed of the call."""
         with self._lock:
             printed, self._printed = self._printed, []
             patch, self._patch = self._patch, {}
+            rows = self._rows.take()
             self._awake = False
         if printed:
             self._sink.delta(CallOutput(self._call_id, "".join(printed)))
-        return patch
+        events: list[RunEvent] = [
+            Upserted(id=named(row, self._run_id) or self._next_id(), kind=row.kind, props=row.props)
+            for row in rows
+        ]
+        if self._rows.full and not self._told_full:
+            self._told_full = True
+            events.append(_left_out(f"{self._call_id}:log"))
+        return events, patch
+
+    def _changed(self, patch: JSONObject) -> list[RunEvent]:
+        return [CallDelta(id=self._call_id, patch=patch)] if patch else []
+
+    def _next_id(self) -> str:
+        self._counted += 1
+        return f"{self._call_id}:event:{self._counted}"
+
+
+def _left_out(id: str) -> LogWritten:
+    return LogWritten(
+        id=id,
+        level="warning",
+        message=f"A tool call shows at most {MAX_ROWS:,} rows of its own and {MAX_SIZE // 1_000_000} MB of "
+        "them. It made more, which were left out.",
+        fields={},
+    )
 
 
 def _share(value: float | None) -> float | None:

@@ -1,0 +1,44 @@
+"""The rows of a person's own that one call makes, on their way to where they are numbered."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from .own_events import OwnRow
+
+__all__ = ["MAX_ROWS", "MAX_SIZE", "RowQueue"]
+
+MAX_ROWS = 1000
+MAX_SIZE = 16_000_000
+"""Of the rows of one call, and the bytes that they begin with."""
+
+
+class RowQueue:
+    """Rows that wait, at most so many in all; one that is changed while it waits goes out as it is then."""
+
+    def __init__(self, rows: int = MAX_ROWS, size: int = MAX_SIZE) -> None:
+        self._rows = rows
+        self._size = size
+        self._named: set[object] = set()
+        self._waiting: dict[object, OwnRow] = {}
+        self.full = False
+        """Whether a row found no room."""
+
+    def put(self, row: OwnRow) -> None:
+        """Add a row, or change one that is known already."""
+        name: object = (row.kind, row.id) if row.id else object()
+        if name not in self._named:
+            if not self._rows or row.size > self._size:
+                self.full = True
+                return
+            self._rows -= 1
+            self._size -= row.size
+            if row.id:
+                self._named.add(name)
+        before = self._waiting.get(name)
+        self._waiting[name] = row if before is None else replace(row, props={**before.props, **row.props})
+
+    def take(self) -> list[OwnRow]:
+        """Those that wait, in the order in which they came first."""
+        waiting, self._waiting = self._waiting, {}
+        return list(waiting.values())
