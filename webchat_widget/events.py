@@ -134,13 +134,17 @@ EngineEvent = TextChunk | ThinkingChunk | CallRequest | Carried | Retrying | Fin
 
 
 class RunChanged(Struct, frozen=True, kw_only=True):
-    """A run was queued, started, or came to its one end; `status` is also the frame's suffix."""
+    """A run was queued, started, or came to its one end; `status` is also the frame's suffix.
+
+    `profile` is None for the default one.
+    """
 
     id: str
     status: str
     prompt: str | None = None
     queue_position: int | None = None
     idempotency_key: str | None = None
+    profile: str | None = None
     model: str | None = None
     usage: Usage | None = None
     stop_reason: str | None = None

@@ -24,6 +24,7 @@ from webchat_widget.events import (
     Upserted,
 )
 from webchat_widget.middlewares.system_prompt import SystemPrompt
+from webchat_widget.profiles import DEFAULT
 from webchat_widget.requests import ChatRequest, Decision, Overrides
 from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
 from webchat_widget.tools.checkpoint import Checkpoint, read
@@ -375,13 +376,14 @@ class Conversation:
 
     def _loop(self, run: Run, run_time: Deadline) -> ToolLoop:
         env = self._env
-        chosen = env.profiles.choose(run.request.profile, run.request.overrides.over(self.settings))
+        profiles = env.profiles.with_own(self._equipment().profiles)
+        chosen = profiles.choose(run.request.profile, run.request.overrides, self.settings)
         before = run.checkpoint
         said = before.said if before is not None else self._equipment().spelled_out(run.request.prompt)
         history = [*self._memory, Message("user", said, images=run.request.images)]
 
         def tools() -> ToolRegistry:
-            own, of_profile = self._equipment().tools, chosen.profile.tools
+            own, of_profile = self._equipment().tools, chosen.profile.tools or ()
             names = (*own.names, *of_profile) if chosen.tools is None else chosen.tools
             return own.over(env.tools.only(of_profile)).only(names)
 
@@ -443,6 +445,7 @@ class Conversation:
             prompt=run.request.prompt,
             queue_position=position,
             idempotency_key=run.key,
+            profile=None if run.request.profile == DEFAULT else run.request.profile,
         )
 
     def _positions(self) -> list[RunEvent]:

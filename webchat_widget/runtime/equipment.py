@@ -1,12 +1,13 @@
-"""What one conversation has beside its profile: tools of a notebook, and texts that its prompts may name."""
+"""What one conversation has of its notebook: tools, texts that its prompts may name, and profiles."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
 
+from webchat_widget.profiles import Profile
 from webchat_widget.tools.registry import ToolRegistry
 
 __all__ = ["Equipment"]
@@ -15,10 +16,11 @@ _MENTION = re.compile(r"(?<!\w)@(\w+)")
 
 
 class Equipment(Struct, frozen=True):
-    """A conversation's own tools, and the texts that stand for `@name` in its prompts."""
+    """A conversation's own tools, the texts that stand for `@name` in its prompts, and its own profiles."""
 
     tools: ToolRegistry = field(default_factory=ToolRegistry)
     contexts: Mapping[str, str] = field(default_factory=dict)
+    profiles: Sequence[Profile] = ()
 
     def spelled_out(self, prompt: str) -> str:
         """The prompt as a model is sent it: behind it the texts that it names, each once."""

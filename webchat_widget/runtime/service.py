@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,6 +19,7 @@ from webchat_widget.errors import (
     ShuttingDown,
     StoreUnavailable,
 )
+from webchat_widget.profiles import DEFAULT, Profile, Profiles
 from webchat_widget.requests import ChatRequest, Decision, Overrides, TimelineQuery
 from webchat_widget.sem.frames import PROTOCOL, Control
 from webchat_widget.timeline.entities import entity
@@ -107,7 +108,7 @@ class ChatService:
 
     async def check_reader(self, conv_id: str, profile: str) -> None:
         """Raise what `join` would, before a socket is opened: NotFound, QueueFull, StoreUnavailable …"""
-        self._env.profiles.get(profile)
+        self._profiles(conv_id).get(profile)
         await self.start()
         conversation = await self._manager.get(conv_id)
         if len(conversation.pool) >= self._env.settings.readers:
@@ -122,7 +123,7 @@ class ChatService:
 
     async def hello(self, conv_id: str, profile: str) -> JSONObject:
         """The data of a `ws.hello`, for a page that begins to share the stream of another."""
-        self._env.profiles.get(profile)
+        self._profiles(conv_id).get(profile)
         await self.start()
         return self._hello(await self._manager.get(conv_id), profile)
 
@@ -187,12 +188,13 @@ class ChatService:
         await self.start()
         return await self._env.store.conversations(query)
 
-    async def configure(self, conv_id: str, settings: Overrides, profile: str = "default") -> None:
-        """Set what later runs of a conversation begin with, in place of its profile's.
+    async def configure(self, conv_id: str, settings: Overrides) -> None:
+        """Set what later runs of a conversation begin with, in place of their profile's, as far as that lets
+        a caller choose it.
 
-        Raises NotAllowed for what the profile does not let a caller choose.
+        Raises NotAllowed for what the default profile does not.
         """
-        self._check(profile, settings, conv_id)
+        self._check(DEFAULT, settings, conv_id)
         await self.start()
         live = self._manager.live(conv_id)
         if settings == Overrides() and live is None and await self._env.store.load(conv_id) is None:
@@ -202,13 +204,29 @@ class ChatService:
         if live is not None:
             live.settings = settings
 
-    def equip(self, conv_id: str, tools: ToolRegistry, contexts: Mapping[str, str]) -> None:
+    def equip(
+        self,
+        conv_id: str,
+        tools: ToolRegistry,
+        contexts: Mapping[str, str],
+        profiles: Sequence[Profile] = (),
+    ) -> None:
         """Give a conversation tools of its own beside its profile's, in place of those of an earlier call.
 
         A run that starts later sees them. `contexts` are texts by name: `@name` in a prompt sends the text
-        along. Both stay for as long as the service lives.
+        along. `profiles` are there for its prompts only. All stay for as long as the service lives. Raises
+        NotAllowed for profiles that choose what a caller may not.
         """
-        self._manager.equip(conv_id, Equipment(tools, dict(contexts)))
+        self._env.profiles.check_own(profiles, tools)
+        self._manager.equip(conv_id, Equipment(tools, dict(contexts), tuple(profiles)))
+
+    def profiles(self, conv_id: str | None = None) -> list[JSONObject]:
+        """The host's profiles, then those of the conversation: `slug` and `display_name` of each."""
+        return [profile.described() for profile in self._profiles(conv_id)]
+
+    def has_profile(self, slug: str, conv_id: str | None = None) -> bool:
+        """Whether the host, or the conversation, has a profile of that name."""
+        return slug in self._profiles(conv_id)
 
     def health(self) -> JSONObject:
         """What this host is."""
@@ -252,7 +270,12 @@ class ChatService:
 
     def _check(self, profile: str, overrides: Overrides, conv_id: str | None) -> None:
         own = self._manager.equipment(conv_id).tools if conv_id is not None else ()
-        self._env.profiles.check(profile, overrides, own)
+        self._profiles(conv_id).check(profile, overrides, own)
+
+    def _profiles(self, conv_id: str | None) -> Profiles:
+        """The host's, and those of the conversation."""
+        own = self._manager.equipment(conv_id).profiles if conv_id is not None else ()
+        return self._env.profiles.with_own(own) if own else self._env.profiles
 
     async def _find(self, conv_id: str) -> tuple[Conversation | None, Loaded | None]:
         """A conversation where it is in memory, else what is stored of it.

@@ -39,6 +39,7 @@ def _run(e: ev.RunChanged) -> Translation:
         prompt=e.prompt,
         queuePosition=e.queue_position,
         idempotencyKey=e.idempotency_key,
+        profile=e.profile,
         model=e.model,
         usage=e.usage,
         stopReason=e.stop_reason,
