@@ -24,16 +24,21 @@ __all__ = [
     "MAX_PROMPT_BYTES",
     "ChatRequest",
     "Decision",
+    "EventRequest",
     "Overrides",
     "TimelineQuery",
+    "TurnsQuery",
     "check_conv_id",
     "check_prompt",
     "decode_json",
     "parse_approval",
     "parse_chat",
+    "parse_event",
+    "parse_profile",
     "parse_settings",
     "parse_stop",
     "parse_timeline_query",
+    "parse_turns_query",
 ]
 
 MAX_DEPTH = 32
@@ -50,6 +55,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DECISIONS = ("once", "always", "deny")
+_PHASES = ("pre_inference", "post_inference", "post_tools", "final")
 _MAGIC = {
     "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "image/jpeg": re.compile(rb"\xff\xd8\xff"),
@@ -100,6 +106,14 @@ class Decision(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
+class EventRequest(Struct, frozen=True):
+    """POST /conversations/{conv_id}/events: an event of a person's own, of which only the form is checked."""
+
+    kind: str
+    id: str
+    props: JSONObject
+
+
 class TimelineQuery(Struct, frozen=True):
     """GET /timeline: `since` and `before` are never both given."""
 
@@ -107,6 +121,15 @@ class TimelineQuery(Struct, frozen=True):
     since: int | None = None
     limit: int | None = None
     before: int | None = None
+
+
+class TurnsQuery(Struct, frozen=True):
+    """GET /turns: the newest `limit`, of one run and one phase where these are given."""
+
+    conv_id: str
+    run_id: str | None = None
+    phase: str | None = None
+    limit: int = 500
 
 
 def decode_json(body: bytes) -> JSONObject:
@@ -277,10 +300,13 @@ def parse_stop(body: bytes) -> str | None:
     """POST /conversations/{conv_id}/stop: the run's id, None for the one that runs."""
     if not body.strip():
         return None
-    run_id = decode_json(body).get("run_id")
-    if run_id is not None and (not isinstance(run_id, str) or len(run_id) > 200):
+    return _parse_run_id(decode_json(body).get("run_id"))
+
+
+def _parse_run_id(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_NAME):
         raise BadRequest("'run_id' must be a string.", code="bad_run_id", field="run_id")
-    return run_id
+    return value
 
 
 def parse_approval(body: bytes) -> Decision:
@@ -304,6 +330,23 @@ def parse_approval(body: bytes) -> Decision:
     return Decision(decision, digest, reason or "")
 
 
+def parse_event(body: bytes) -> EventRequest:
+    """POST /conversations/{conv_id}/events."""
+    data = {"id": "", **decode_json(body)}
+    try:
+        return msgspec.convert(data, EventRequest)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"The event is malformed: {error}.", code="bad_event") from None
+
+
+def parse_profile(body: bytes) -> str:
+    """POST /api/chat/profile: the slug of a profile."""
+    slug = decode_json(body).get("slug")
+    if not isinstance(slug, str):
+        raise BadRequest("'slug' must be the name of a profile.", code="bad_profile", field="slug")
+    return slug
+
+
 def parse_timeline_query(
     conv_id: str | None, since: str | None = None, limit: str | None = None, before: str | None = None
 ) -> TimelineQuery:
@@ -316,6 +359,17 @@ def parse_timeline_query(
         _integer("limit", limit, 1, MAX_LIMIT),
         _integer("before", before, 0, MAX_SEQ),
     )
+
+
+def parse_turns_query(
+    conv_id: str | None, run_id: str | None = None, phase: str | None = None, limit: str | None = None
+) -> TurnsQuery:
+    """GET /turns, from its arguments as they were sent."""
+    if phase is not None and phase not in _PHASES:
+        raise BadRequest(f"phase must be one of {', '.join(_PHASES)}.", code="bad_query", field="phase")
+    chosen = _integer("limit", limit, 1, MAX_LIMIT)
+    query = TurnsQuery(check_conv_id(conv_id), _parse_run_id(run_id), phase)
+    return query if chosen is None else msgspec.structs.replace(query, limit=chosen)
 
 
 def _integer(name: str, text: str | None, low: int, high: int) -> int | None:

@@ -37,6 +37,7 @@ from webchat_widget.requests import Decision
 from webchat_widget.sem.frames import MAX_SEQ, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.projector import Applied, Projector
+from webchat_widget.timeline.store import TurnRecord
 from webchat_widget.tools.approvals import Question, Verdict
 from webchat_widget.tools.arguments import digest_of, parsed
 from webchat_widget.tools.calculate import calculate
@@ -58,6 +59,7 @@ class Sink:
     def __init__(self) -> None:
         self.told: list[RunEvent] = []
         self.checkpoints: list[Checkpoint] = []
+        self.records: list[TurnRecord] = []
         self.hold: type[RunEvent] | None = None
         self.held = asyncio.Event()
 
@@ -73,6 +75,9 @@ class Sink:
 
     def delta(self, event: TextDelta | CallOutput) -> None:
         self.told.append(event)
+
+    def record(self, record: TurnRecord) -> None:
+        self.records.append(record)
 
 
 class Person:

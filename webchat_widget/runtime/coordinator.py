@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from webchat_widget.events import CallOutput, RunEvent, TextDelta, ThinkingModeDelta
 from webchat_widget.sem.frames import Delta, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.projector import Projector
-from webchat_widget.timeline.store import Batch, TimelineStore
+from webchat_widget.timeline.store import Batch, TimelineStore, TurnRecord
 from webchat_widget.typing import Entity
 
 __all__ = ["StreamCoordinator"]
@@ -50,11 +52,13 @@ class StreamCoordinator:
         self.version = version
         """The last `seq` that was given out; projected, but not always on disk yet."""
         self.committed = version
-        """The last `seq` that is on disk."""
+        """The last `seq` of a frame that is on disk: readers compare it with what they were sent."""
+        self._said = version
+        """The last `seq` of a frame; the numbers of records lie between them."""
         self._dirty: set[str] = set()
         """Rows with text that is not on disk yet."""
         self._owed: dict[str, tuple[Any, ...]] = {}
-        """Parts of batches that could not be written: ends of runs and their turns."""
+        """Parts of the next batch: records, and ends of runs and their turns that could not be written."""
         self._tentative: dict[str, int] = {}
         """Rows that nobody may see before they are on disk, and the seq that made them."""
         self._unsent: deque[tuple[tuple[Frame | Delta, ...], asyncio.Future[None] | None]] = deque()
@@ -71,6 +75,7 @@ class StreamCoordinator:
         """
         frames = tuple(Frame(translate(event, self._next_seq())) for event in events)
         touched = dict.fromkeys(f.event["id"] for f in frames)
+        self._said = self.version if frames else self._said
         made = {f.event["id"]: f.event["seq"] for f in reversed(frames) if f.event["id"] not in self.timeline}
         for frame in frames:
             self.timeline.apply(frame.event)
@@ -84,7 +89,7 @@ class StreamCoordinator:
     def delta(self, event: TextDelta | CallOutput | ThinkingModeDelta) -> None:
         """Send more text of a row that exists. Never waits; costs what is new."""
         text = event.text
-        seq = self._next_seq()
+        seq = self._said = self._next_seq()
         if isinstance(event, CallOutput):
             type_, name = "tool.delta", "stdout"
         elif isinstance(event, ThinkingModeDelta):
@@ -99,6 +104,13 @@ class StreamCoordinator:
             self._unsent.append(((frame,), None))
         else:
             self._publish(frame)
+        self._write_within(_WRITE_SECONDS)
+
+    def record(self, record: TurnRecord) -> None:
+        """Keep what the model was sent or gave: numbered at once, stored with the next batch, or soon. Never
+        waits, and nothing is sent."""
+        numbered = replace(record, seq=self._next_seq())
+        self._owed["records"] = (*self._owed.get("records", ()), numbered)
         self._write_within(_WRITE_SECONDS)
 
     def snapshot(self) -> tuple[list[Entity], int]:
@@ -149,7 +161,7 @@ class StreamCoordinator:
         due, self._owed = self._owed, {}
         parts = {**parts, **{name: (*late, *parts.get(name, ())) for name, late in due.items()}}
         rows = tuple(_snapshot(row) for id in ids if (row := self.timeline.row(id)) is not None)
-        version = self.version
+        version, said = self.version, self._said
         written = self._store.write(Batch(conv_id=self._conv_id, version=version, rows=rows, **parts))
 
         async def settle() -> None:
@@ -159,11 +171,11 @@ class StreamCoordinator:
                 self._dirty.update(id for id in ids if id in self.timeline and id not in (tentative or ()))
                 for name, late in (parts if tentative is None else due).items():
                     # Not `pending`: its run may have ended by then; one that is missing is only run again.
-                    if name in ("ended", "turns"):
+                    if name in ("ended", "turns", "records"):
                         self._owed[name] = (*late, *self._owed.get(name, ()))
                 self._write_within(_RETRY_SECONDS)
                 raise
-            self.committed = max(self.committed, version)
+            self.committed = max(self.committed, said)
 
         return settle()
 

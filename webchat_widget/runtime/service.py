@@ -20,12 +20,13 @@ from webchat_widget.errors import (
     StoreUnavailable,
 )
 from webchat_widget.profiles import DEFAULT, Profile, Profiles
-from webchat_widget.requests import ChatRequest, Decision, Overrides, TimelineQuery
+from webchat_widget.requests import ChatRequest, Decision, EventRequest, Overrides, TimelineQuery, TurnsQuery
 from webchat_widget.sem.frames import PROTOCOL, Control
 from webchat_widget.timeline.entities import entity
 from webchat_widget.timeline.pages import Page, page
 from webchat_widget.timeline.sqlite import KEY_LIFETIME_MS
-from webchat_widget.timeline.store import HandsOver, KeyRecord, Loaded, Summary
+from webchat_widget.timeline.store import HandsOver, KeyRecord, Loaded, Summary, TurnsPage
+from webchat_widget.tools.own_events import BadEvent, own_row
 from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.typing import JSONObject
 
@@ -106,6 +107,19 @@ class ChatService:
         chosen = page(entities, at, since=query.since, limit=query.limit, before=query.before)
         return chosen, self._epoch
 
+    async def turns(self, query: TurnsQuery) -> TurnsPage:
+        """What the model was sent and gave, down to this moment. Of an unknown conversation there is nothing.
+
+        Raises StoreUnavailable.
+        """
+        await self.start()
+        live, loaded = await self._find(query.conv_id)
+        if live is not None:
+            await live.stream.flush()
+        elif loaded is None:
+            return TurnsPage([])
+        return await self._env.store.turns(query)
+
     async def check_reader(self, conv_id: str, profile: str) -> None:
         """Raise what `join` would, before a socket is opened: NotFound, QueueFull, StoreUnavailable …"""
         self._profiles(conv_id).get(profile)
@@ -165,6 +179,21 @@ class ChatService:
         if live is None:
             raise NotFound("There is no such pause.", code="unknown_pause")
         live.resume(pause_id)
+
+    async def emit(self, conv_id: str, event: EventRequest) -> str:
+        """Make a row of a person's own kind outside of any run, or change the one that an event of this kind
+        and id has made; the row's id. Done when it is on disk.
+
+        Raises NotAllowed (`bad_event`) for what can't have a row, StoreUnavailable and ShuttingDown.
+        """
+        try:
+            row = own_row(event.kind, event.id, event.props)
+        except BadEvent as error:
+            raise NotAllowed(str(error), code="bad_event", field=error.field) from None
+        if self._closing:
+            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+        await self.start()
+        return await (await self._manager.get(conv_id)).emit(row)
 
     async def hand_over(self, conv_id: str) -> bool:
         """Leave a conversation to a kernel: what runs ends as interrupted, its readers are closed, and all of

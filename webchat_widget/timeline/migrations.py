@@ -68,6 +68,28 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (conv_id, tool)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE blocks (                       -- messages and lists of tools, each once
+        conv_id TEXT NOT NULL,
+        hash    BLOB NOT NULL,                  -- of the body, 16 bytes
+        body    TEXT NOT NULL,                  -- JSON
+        PRIMARY KEY (conv_id, hash)
+    );
+
+    CREATE TABLE records (                      -- what models were sent, and what came of it
+        conv_id  TEXT NOT NULL,
+        run_id   TEXT NOT NULL,
+        n        INTEGER NOT NULL,              -- which request of the run
+        phase    TEXT NOT NULL,
+        seq      INTEGER NOT NULL,
+        model    TEXT,
+        messages BLOB NOT NULL,                 -- hashes of blocks, one behind the other
+        tools    BLOB,                          -- hash of a block
+        finish   TEXT,                          -- JSON
+        PRIMARY KEY (conv_id, run_id, n, phase)
+    );
+    CREATE INDEX records_in_order ON records (conv_id, seq);
+    """,
 )
 
 

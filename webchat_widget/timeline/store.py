@@ -11,12 +11,23 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from webchat_widget.turns import Message
+from webchat_widget.requests import TurnsQuery
+from webchat_widget.turns import Message, ToolSchema
 from webchat_widget.typing import JSONObject
 
 from .entities import Row
 
-__all__ = ["Batch", "HandsOver", "KeyRecord", "Loaded", "PendingRun", "Summary", "TimelineStore"]
+__all__ = [
+    "Batch",
+    "HandsOver",
+    "KeyRecord",
+    "Loaded",
+    "PendingRun",
+    "Summary",
+    "TimelineStore",
+    "TurnRecord",
+    "TurnsPage",
+]
 
 
 class KeyRecord(Struct, frozen=True):
@@ -43,6 +54,32 @@ class PendingRun(Struct, frozen=True):
     checkpoint: JSONObject | None = None
 
 
+class TurnRecord(Struct, frozen=True, kw_only=True):
+    """One look at a run's dealings with its model: `phase` is `pre_inference` (the whole input of a request),
+    `post_inference` (what came, a message of role `thinking` first where it thought aloud) or `post_tools`
+    (the results of its calls).
+
+    `n` counts the run's requests to the engine from 1. `model` is the one that was asked; `finish` says how
+    an answer ended (docs/contract.md, 4). `seq` is the coordinator's to give.
+    """
+
+    run_id: str
+    n: int
+    phase: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSchema, ...] = ()
+    model: str | None = None
+    finish: JSONObject | None = None
+    seq: int = 0
+
+
+class TurnsPage(Struct, frozen=True):
+    """Records in the order of their `seq`, as GET /turns gives them; `more`: older ones were left out."""
+
+    turns: list[JSONObject]
+    more: bool = False
+
+
 class Batch(Struct, frozen=True, kw_only=True):
     """One transaction. Rows are whole: the caller merged them already."""
 
@@ -55,6 +92,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     ended: tuple[str, ...] = ()
     turns: tuple[tuple[str, tuple[Message, ...]], ...] = ()
     """Runs' ids and the messages that they add to the model's memory."""
+    records: tuple[TurnRecord, ...] = ()
+    """Parts that can't be encoded are replaced by a message that says so: a record fails no batch."""
     grants: tuple[str, ...] = ()
     """Names of tools that this conversation may call from now on without asking."""
     key: KeyRecord | None = None
@@ -92,6 +131,11 @@ class TimelineStore(Protocol):
 
     async def load(self, conv_id: str) -> Loaded | None:
         """A conversation, or None where it is unknown."""
+        ...
+
+    async def turns(self, query: TurnsQuery) -> TurnsPage:
+        """What models were sent and gave in a conversation, the newest that `query` asks for, at least one of
+        them and no more than fit in some 30 MB. Of an unknown conversation there are none."""
         ...
 
     async def unfinished(self) -> list[str]:

@@ -29,6 +29,7 @@ class Checkpoint(Struct, frozen=True, omit_defaults=True, kw_only=True):
     chars: int
     has_text: bool
     bad: int = 0
+    requests: int = 0
     left: float | None = None
     usage: Usage | None = None
     decisions: dict[str, Decision] = {}

@@ -16,6 +16,7 @@ from webchat_widget.turns import Turn
 from webchat_widget.typing import JSONObject, Usage
 
 from .endings import ending
+from .records import Keep, Records
 
 __all__ = ["Inference", "Pauses"]
 
@@ -44,6 +45,7 @@ class Inference:
         pauses: Pauses,
         new_id: Callable[[str], str],
         settle: Callable[[], Awaitable[None]],
+        keep: Keep,
         log: logging.Logger,
     ) -> None:
         self.id = run_id
@@ -51,6 +53,7 @@ class Inference:
         self.log = log
         self.usage: Usage | None = None
         self.new_id = new_id
+        self.records = Records(run_id, keep)
         self._engine = engine
         self._timeline = timeline
         self._pauses = pauses
@@ -93,12 +96,14 @@ class Inference:
         return [event for row in rows if (event := ending(row, status)) is not None]
 
     async def _infer(self, turn: Turn) -> Stream:
-        """One request to the model itself."""
-        async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if isinstance(event, Finish):
-                    self._add(event.usage)
-                yield event
+        """One request to the model itself, on record."""
+        with self.records.request(turn, turn.model or self._engine.model) as answer:
+            async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    answer.add(event)
+                    if isinstance(event, Finish):
+                        self._add(event.usage)
+                    yield event
 
     def _add(self, usage: Usage | None) -> None:
         if usage is None:

@@ -119,7 +119,7 @@ class ToolLoop:
         self._open: _Open | None = None
         self._counts: dict[str, int] = {}
         self._inference = Inference(
-            run_id, engine, middlewares, timeline, pauses, self._next_id, self._settle, self._log
+            run_id, engine, middlewares, timeline, pauses, self._next_id, self._settle, sink.record, self._log
         )
         self._text: list[str] = []
         self._carried: list[JSONObject] = []
@@ -168,6 +168,7 @@ class ToolLoop:
             calls=self._calls.ids,
             counts=dict(self._counts),
             rounds=self._inference.round,
+            requests=self._inference.records.count,
             chars=self._chars,
             has_text=self.has_text,
             bad=self._bad,
@@ -181,6 +182,7 @@ class ToolLoop:
         self.produced = list(checkpoint.produced)
         self._counts |= checkpoint.counts
         self._inference.round = checkpoint.rounds
+        self._inference.records.go_on(checkpoint.requests)
         self._chars = checkpoint.chars
         self._bad = checkpoint.bad
         self.has_text = checkpoint.has_text
@@ -353,7 +355,9 @@ class ToolLoop:
         """Make the calls of the last answer, and put their results behind it."""
         await calls.make()
         self._calls = None
-        self.produced += calls.results()
+        results = calls.results()
+        self.produced += results
+        self._inference.records.results(results)
         for bad in calls.bad:
             self._bad = self._bad + 1 if bad else 0
             if self._bad == _MAX_BAD:

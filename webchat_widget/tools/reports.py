@@ -18,6 +18,7 @@ from webchat_widget.events import (
     Upserted,
 )
 from webchat_widget.sem.text import clean
+from webchat_widget.timeline.store import TurnRecord
 from webchat_widget.typing import JSONObject
 
 from .own_events import OwnRow, named
@@ -39,6 +40,10 @@ class Sink(Protocol):
 
     def delta(self, event: TextDelta | CallOutput | ThinkingModeDelta) -> None:
         """Send more text."""
+        ...
+
+    def record(self, record: TurnRecord) -> None:
+        """Keep what the model was sent or gave; stored soon, and nobody waits for it."""
         ...
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from webchat_widget.errors import StoreUnavailable, WebChatError
-from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, Summary
+from webchat_widget.requests import TurnsQuery
+from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, Summary, TurnsPage
 from webchat_widget.typing import JSONObject
 
-from . import statements
+from . import records, statements
 from .connection import Database, Moved, advice, connect, is_busy, remove, transaction
 from .statements import KEY_LIFETIME_MS
 
@@ -75,6 +76,10 @@ class SQLiteStore:
     async def load(self, conv_id: str) -> Loaded | None:
         """A conversation, or None where it is unknown."""
         return await self._submit(lambda db: statements.load(db, conv_id))
+
+    async def turns(self, query: TurnsQuery) -> TurnsPage:
+        """What models were sent and gave in a conversation, the newest that `query` asks for."""
+        return await self._submit(lambda db: records.read(db, query))
 
     async def unfinished(self) -> list[str]:
         """The conversations with runs that have not ended."""

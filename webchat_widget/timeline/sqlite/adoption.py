@@ -36,6 +36,8 @@ _OF = {
     "entities": "conv_id = ?",
     "runs": "conv_id = ?",
     "turns": "conv_id = ?",
+    "blocks": "conv_id = ?",
+    "records": "conv_id = ?",
     "grants": "conv_id = ?",
     "keys": _KEY_OF,
 }
@@ -61,6 +63,14 @@ _MERGE = {
     "turns": """
         INSERT INTO turns VALUES (?, ?, ?, ?, ?)
         ON CONFLICT (conv_id, run_id, phase) DO UPDATE SET seq = excluded.seq, messages = excluded.messages
+        WHERE excluded.seq >= seq
+    """,
+    "blocks": "INSERT OR IGNORE INTO blocks VALUES (?, ?, ?)",
+    "records": """
+        INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (conv_id, run_id, n, phase) DO UPDATE SET
+            seq = excluded.seq, model = excluded.model, messages = excluded.messages,
+            tools = excluded.tools, finish = excluded.finish
         WHERE excluded.seq >= seq
     """,
     "grants": "INSERT OR IGNORE INTO grants VALUES (?, ?, ?)",

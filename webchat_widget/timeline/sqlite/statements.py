@@ -12,6 +12,8 @@ from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, PendingRun, 
 from webchat_widget.turns import Message
 from webchat_widget.typing import JSONObject
 
+from . import records
+
 __all__ = [
     "KEY_LIFETIME_MS",
     "UPSERT_ROW",
@@ -69,6 +71,8 @@ def write(db: sqlite3.Connection, batch: Batch) -> None:
         "INSERT OR REPLACE INTO turns VALUES (?, ?, 'final', ?, ?)",
         [(conv, run_id, batch.version, _encode(messages).decode()) for run_id, messages in batch.turns],
     )
+    for record in batch.records:
+        records.write(db, conv, record)
     db.executemany(
         "INSERT OR IGNORE INTO grants VALUES (?, ?, ?)",
         [(conv, tool, batch.version // 1000) for tool in batch.grants],
