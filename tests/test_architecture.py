@@ -32,7 +32,15 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("coordinator", ("webchat_widget.runtime.coordinator",)),
     ("environment", ("webchat_widget.runtime.environment", "webchat_widget.runtime.equipment")),
     ("pool", ("webchat_widget.runtime.pool",)),
-    ("policy", ("webchat_widget.tools", "webchat_widget.profiles", "webchat_widget.middlewares")),
+    (
+        "policy",
+        (
+            "webchat_widget.tools",
+            "webchat_widget.profiles",
+            "webchat_widget.plugins",
+            "webchat_widget.middlewares",
+        ),
+    ),
     (
         "adapters",
         (

@@ -25,16 +25,30 @@ if TYPE_CHECKING:
     from .engines.scripted import ScriptedEngine
     from .errors import WebChatError
     from .events import Event
+    from .middlewares.base import Middleware
     from .notebook.widget import ChatWidget
+    from .profiles import Profile
     from .tools.decorator import tool
     from .tools.emit import emit
 
-__all__ = ["ChatWidget", "Event", "OpenAIEngine", "ScriptedEngine", "WebChatError", "emit", "tool"]
+__all__ = [
+    "ChatWidget",
+    "Event",
+    "Middleware",
+    "OpenAIEngine",
+    "Profile",
+    "ScriptedEngine",
+    "WebChatError",
+    "emit",
+    "tool",
+]
 
 _HOMES = {
     "ChatWidget": ".notebook.widget",
     "Event": ".events",
+    "Middleware": ".middlewares.base",
     "OpenAIEngine": ".engines.openai",
+    "Profile": ".profiles",
     "ScriptedEngine": ".engines.scripted",
     "WebChatError": ".errors",
     "emit": ".tools.emit",

@@ -31,6 +31,7 @@ from webchat_widget.tools.function import function_tool
 from webchat_widget.tools.loop import Limits
 from webchat_widget.tools.registry import ToolRegistry
 
+from .configuration import configured_profiles
 from .handlers import ROUTES
 from .kernel_tools import MESSAGE
 
@@ -75,6 +76,15 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
         Unicode(), ["*"], help="Models that a notebook may ask for (patterns); an empty list: only `model`."
     ).tag(config=True)
     system_prompt = Unicode(help="What the model is told before every conversation.").tag(config=True)
+    profiles: List[Any] = List(
+        help="Named configurations that a prompt may ask for: dicts with slug, and display_name, "
+        "system_prompt, model, tools, middlewares, allow_overrides as needed. What one with the slug "
+        "`default` does not say is as in model, system_prompt and the like."
+    ).tag(config=True)
+    middlewares = List(
+        Unicode(),
+        help="Middlewares beside those of the package, for profiles to name: package.module:Class.",
+    ).tag(config=True)
     timeline_db = Unicode(
         help="The SQLite file that keeps the conversations; ':memory:' for none. Default: a file per root "
         "directory in Jupyter's data directory."
@@ -150,9 +160,11 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
     def initialize_settings(self) -> None:
         """Build the service."""
         self._answering = self._engine()
+        self._tools = ToolRegistry([function_tool(calculate)])
+        profiles = self._profiles()
         if self.strip_key and os.environ.pop(_KEY, ""):
             self.log.info("webchat: %s is kept here and hidden from kernels (c.WebChat.strip_key)", _KEY)
-        self.service = ChatService(self._environment(self._answering))
+        self.service = ChatService(self._environment(profiles))
         self.settings["webchat_service"] = self.service
         self.settings["webchat_max_body_bytes"] = self.max_body_bytes
         self.settings["webchat_max_attachment_bytes"] = self.max_attachment_bytes
@@ -200,18 +212,26 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
         self.log.info("webchat: %s answers", engine)
         return engine
 
-    def _environment(self, engine: Engine) -> Environment:
-        tools = ToolRegistry([function_tool(calculate)])
-        profile = Profile(
+    def _profiles(self) -> Profiles:
+        default = Profile(
             slug=DEFAULT,
+            display_name="Default",
             system_prompt=self.system_prompt,
-            tools=("calculate",) if engine.name == "demo" else (),
+            tools=("calculate",) if self._answering.name == "demo" else (),
         )
+        try:
+            return configured_profiles(
+                default, self.profiles, self.middlewares, self.models, self._tools.names, self.log
+            )
+        except ValueError as error:
+            raise TraitError(str(error)) from None
+
+    def _environment(self, profiles: Profiles) -> Environment:
         return Environment(
-            engine=engine,
+            engine=self._answering,
             store=self._store(),
-            profiles=Profiles(profile, models=self.models),
-            tools=tools,
+            profiles=profiles,
+            tools=self._tools,
             settings=RuntimeSettings(
                 queue=self.max_queue,
                 run_seconds=self.max_run_seconds,

@@ -15,13 +15,16 @@ from webchat_widget.requests import (
     check_conv_id,
     parse_approval,
     parse_chat,
+    parse_event,
     parse_settings,
     parse_stop,
     parse_timeline_query,
 )
+from webchat_widget.runtime.service import ChatService
 
 from .base import BodyHandler, StrictOrigin, WebChatHandler
 from .kernel_tools import kernel_tools
+from .profiles import ProfileHandler, ProfilesHandler, chosen_profile
 from .registration import parse_registration
 from .websocket import SemSocketHandler
 
@@ -39,7 +42,7 @@ class ChatHandler(BodyHandler):
         """Take a prompt."""
         request = parse_chat(
             self.body(),
-            profile=profile or "default",
+            profile=chosen_profile(self, self.service, profile),
             header_key=self.request.headers.get("Idempotency-Key"),
         )
         reply = await self.service.chat(request, self.owner)
@@ -108,11 +111,13 @@ class ToolsHandler(BodyHandler):
     @web.authenticated
     @authorized(action="execute", resource="webchat:tools")
     async def put(self, conv_id: str) -> None:
-        """What a notebook adds to its conversation: tools of its kernel, and texts that prompts may name."""
+        """What a notebook adds to its conversation: tools of its kernel, texts that prompts may name, and
+        profiles."""
         check_conv_id(conv_id)
         registration = parse_registration(self.body())
         tools = kernel_tools(self.kernel_manager, conv_id, registration)
-        self.service.equip(conv_id, tools, {context.name: context.text for context in registration.contexts})
+        contexts = {context.name: context.text for context in registration.contexts}
+        self.service.equip(conv_id, tools, contexts, registration.profiles)
         self.answer({"tools": tools.names})
 
 
@@ -128,6 +133,30 @@ class ApprovalHandler(BodyHandler):
         await self.service.approve(conv_id, call_id, decision)
         status = "denied" if decision.decision == "deny" else decision.decision
         self.answer({"status": status, "call_id": call_id})
+
+
+class PauseHandler(BodyHandler):
+    """POST /conversations/{conv_id}/pauses/{pause_id}"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:pauses")
+    async def post(self, conv_id: str, pause_id: str) -> None:
+        """Let a run go on that waits in step mode."""
+        check_conv_id(conv_id)
+        self.body()  # nothing is asked for in it, but its limits hold
+        await self.service.resume(conv_id, pause_id)
+        self.answer({"status": "continued", "pause_id": pause_id})
+
+
+class EventsHandler(BodyHandler):
+    """POST /conversations/{conv_id}/events"""
+
+    @web.authenticated
+    @authorized(action="execute", resource="webchat:events")
+    async def post(self, conv_id: str) -> None:
+        """Make or change a row of a person's own kind, outside of any run."""
+        check_conv_id(conv_id)
+        self.answer({"id": await self.service.emit(conv_id, parse_event(self.body()))})
 
 
 class ConversationsHandler(WebChatHandler):
@@ -163,6 +192,9 @@ class PageHandler(StrictOrigin, ExtensionHandlerJinjaMixin, ExtensionHandlerMixi
                 check_conv_id(conv_id)
             except BadRequest as error:
                 raise web.HTTPError(400, error.message) from None
+        service: ChatService = self.settings["webchat_service"]
+        if not service.has_profile(chosen_profile(self, service), conv_id):
+            raise web.HTTPError(404, "There is no such profile: take profile= out of the address.")
         _ = self.xsrf_token  # makes the cookie that the page's POSTs need
         self.set_header("Cache-Control", "no-store")
         html = self.render_template("webchat.html", config={"baseUrl": self.base_url}, static=self._static)
@@ -210,4 +242,8 @@ ROUTES: list[tuple[Any, ...]] = [
     (rf"webchat/conversations/{_ID}/handover", HandoverHandler),
     (rf"webchat/conversations/{_ID}/tools", ToolsHandler),
     (rf"webchat/conversations/{_ID}/approvals/{_ID}", ApprovalHandler),
+    (rf"webchat/conversations/{_ID}/events", EventsHandler),
+    (rf"webchat/conversations/{_ID}/pauses/{_ID}", PauseHandler),
+    (r"webchat/api/chat/profiles", ProfilesHandler),
+    (r"webchat/api/chat/profile", ProfileHandler),
 ]

@@ -1,4 +1,4 @@
-"""What a notebook registers for its conversation, checked: tools of its kernel, texts that prompts name."""
+"""What a notebook registers for its conversation, checked: tools of its kernel, texts, and profiles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from webchat_widget.errors import BadRequest, NotAllowed
+from webchat_widget.profiles import Profile
 from webchat_widget.requests import decode_json
 from webchat_widget.typing import JSONObject
 
@@ -43,6 +44,7 @@ class Registration(Struct, frozen=True):
     kernel_id: str
     tools: tuple[Offered, ...] = ()
     contexts: tuple[Context, ...] = ()
+    profiles: tuple[Profile, ...] = ()
 
 
 def parse_registration(body: bytes) -> Registration:
@@ -50,7 +52,7 @@ def parse_registration(body: bytes) -> Registration:
     try:
         registration = msgspec.convert(decode_json(body), Registration, strict=True)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"The tools are malformed: {error}.", code="bad_tools") from None
+        raise BadRequest(f"The request is malformed: {error}.", code="bad_tools") from None
     _check_names("tools", [tool.name for tool in registration.tools], _TOOL_NAME, MAX_TOOLS)
     _check_names("contexts", [context.name for context in registration.contexts], _CONTEXT_NAME, MAX_CONTEXTS)
     for tool in registration.tools:

@@ -18,6 +18,7 @@ from webchat_widget.runtime.pool import Connection
 from webchat_widget.runtime.service import ChatService
 
 from .base import StrictOrigin, error_body
+from .profiles import chosen_profile
 
 __all__ = ["SemSocketHandler"]
 
@@ -41,7 +42,7 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
         if not self.check_origin():  # Tornado's own check takes for granted that it can be parsed
             raise web.HTTPError(403)
         self._conv_id = check_conv_id(self.get_query_argument("conv_id", None, strip=False))
-        self._profile = self.get_query_argument("profile", "default")
+        self._profile = chosen_profile(self, self._service)
         deltas = self.get_query_argument("deltas", "cumulative")
         if deltas not in ("append", "cumulative"):
             raise BadRequest("deltas must be append or cumulative.", code="bad_query", field="deltas")

@@ -18,6 +18,9 @@ GOOD: dict[tuple[str, str], tuple[str, dict[str, object] | None]] = {
     (r"webchat/health", "GET"): ("webchat/health", None),
     (r"webchat/chat", "POST"): ("webchat/chat", {"prompt": "hello", "conv_id": "access"}),
     (r"webchat/chat/([^/]+)", "POST"): ("webchat/chat/default", {"prompt": "hello", "conv_id": "access-2"}),
+    (r"webchat/api/chat/profiles", "GET"): ("webchat/api/chat/profiles?conv_id=access", None),
+    (r"webchat/api/chat/profile", "GET"): ("webchat/api/chat/profile", None),
+    (r"webchat/api/chat/profile", "POST"): ("webchat/api/chat/profile", {"slug": "default"}),
     (r"webchat/timeline", "GET"): ("webchat/timeline?conv_id=access", None),
     (r"webchat/ws", "GET"): ("webchat/ws?conv_id=access", None),
     (r"webchat/conversations", "GET"): ("webchat/conversations", None),
@@ -32,12 +35,21 @@ GOOD: dict[tuple[str, str], tuple[str, dict[str, object] | None]] = {
         "webchat/conversations/access/approvals/none",
         {"decision": "once", "digest": "0" * 64},
     ),
+    (r"webchat/conversations/([^/]+)/events", "POST"): (
+        "webchat/conversations/access/events",
+        {"kind": "weather", "props": {}},
+    ),
+    (r"webchat/conversations/([^/]+)/pauses/([^/]+)", "POST"): (
+        "webchat/conversations/access/pauses/none",
+        {},
+    ),
 }
 LET_IN = {
     "webchat": 302,
     "webchat/ws?conv_id=access": 101,
     "webchat/conversations/access/tools": 404,  # no such kernel
     "webchat/conversations/access/approvals/none": 404,  # no such call
+    "webchat/conversations/access/pauses/none": 404,  # no such pause
 }
 """The status of a request that got through, where it is not 200."""
 VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")

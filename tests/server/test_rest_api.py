@@ -33,7 +33,8 @@ def test_it_tells_of_every_route_and_of_no_other(api: dict[str, Any]) -> None:
             continue
         path = pattern.removeprefix("webchat")
         name = "{profile}" if path.startswith("/chat") else "{conv_id}"
-        path = path.replace("([^/]+)", name, 1).replace("([^/]+)", "{call_id}")
+        second = "{pause_id}" if "/pauses/" in path else "{call_id}"
+        path = path.replace("([^/]+)", name, 1).replace("([^/]+)", second)
         own = [kind for kind in handler.__mro__ if kind.__module__.startswith("jupyter_server_webchat")]
         served |= {(path, verb) for verb in VERBS if any(verb in vars(kind) for kind in own)}
     assert described == served
