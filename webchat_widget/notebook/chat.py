@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatError
+from webchat_widget.requests import EventRequest
 from webchat_widget.tools.loop import CALLING_RUN
 from webchat_widget.typing import Entity, JSONObject
 
@@ -48,6 +49,12 @@ class Chat(ABC):
         """The rows that changed after version `since`."""
 
     @abstractmethod
+    def turns(
+        self, conv_id: str, run_id: str | None = None, phase: str | None = None, limit: int | None = None
+    ) -> list[JSONObject]:
+        """What the model was sent and gave, as GET /turns gives it: the newest, at most 500 or `limit`."""
+
+    @abstractmethod
     def health(self) -> JSONObject:
         """What the host says about itself."""
 
@@ -58,6 +65,10 @@ class Chat(ABC):
     @abstractmethod
     def approve(self, conv_id: str, call_id: str, decision: str, digest: str, reason: str = "") -> None:
         """Decide on a tool call that asks: `once`, `always` or `deny`."""
+
+    @abstractmethod
+    def emit(self, conv_id: str, event: EventRequest) -> str:
+        """Make or change a row of a person's own kind, outside of any run; the row's id."""
 
     def send(self, prompt: str, *, conv_id: str, profile: str = "default") -> Run:
         """Send a prompt; done when it is on disk."""
@@ -108,6 +119,12 @@ class Run:
             return str(said["props"]["message"])
         return run["props"].get("error") if run else None
 
+    @property
+    def rows(self) -> list[Entity]:
+        """Its rows as they were seen last, in their order; nobody is asked."""
+        mine = (row for id, row in self._rows.items() if f"{id}:".startswith(f"{self.run_id}:"))
+        return sorted(mine, key=lambda row: row["createdSeq"])
+
     def stop(self) -> None:
         """End it, or take it out of the queue."""
         self._chat.stop(self._conv_id, self.run_id)
@@ -122,6 +139,12 @@ class Run:
         for seconds in self._polls(timeout):
             pause(seconds)
         return self
+
+    def follow(self) -> Iterator[None]:
+        """Wait as `wait` does, and come back each time that `rows` are new."""
+        for seconds in self._polls(None):
+            yield
+            pause(seconds)
 
     def __await__(self) -> Generator[Any, None, Run]:
         return self._wait().__await__()

@@ -11,10 +11,11 @@ import json
 import re
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -141,10 +142,15 @@ class Port:
     """
 
     def __init__(
-        self, host: KernelHost, hosted: Callable[[], Hosted], send: Callable[[JSONObject], None]
+        self,
+        host: KernelHost,
+        hosted: Callable[[], Hosted],
+        send: Callable[[JSONObject], None],
+        renderers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._host = host
         self._hosted = hosted
+        self._renderers = renderers
         self._outlet = Outlet(send)
         self._streams: dict[str, float] = {}
         """When each page that opened the stream was heard last."""
@@ -165,6 +171,7 @@ class Port:
             "stop": self._stop,
             "approve": self._approve,
             "math": self._math,
+            "renderers": self._draw,
         }
 
     def receive(self, content: Any) -> None:
@@ -284,6 +291,10 @@ class Port:
 
     async def _math(self, rid: str, body: JSONObject) -> _Reply:
         return _Reply(_typesetter())
+
+    async def _draw(self, rid: str, body: JSONObject) -> _Reply:
+        """Wherever the chat runs: what draws its rows is of this kernel."""
+        return _Reply(dict(self._renderers))
 
     # -- parts -----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from webchat_widget.errors import ConversationHeld, NotFound, ServerUnavailable, WebChatError
+from webchat_widget.requests import EventRequest
 from webchat_widget.timeline.files import PROMISE_SECONDS
 from webchat_widget.typing import JSONObject
 
@@ -199,9 +200,19 @@ class Home(Chat):
         """The rows that changed after version `since`."""
         return self._now.changes(conv_id, since)
 
+    def turns(
+        self, conv_id: str, run_id: str | None = None, phase: str | None = None, limit: int | None = None
+    ) -> list[JSONObject]:
+        """What the model was sent and gave."""
+        return self._now.turns(conv_id, run_id, phase, limit)
+
     def approve(self, conv_id: str, call_id: str, decision: str, digest: str, reason: str = "") -> None:
         """Decide on a tool call that asks."""
         self._now.approve(conv_id, call_id, decision, digest, reason)
+
+    def emit(self, conv_id: str, event: EventRequest) -> str:
+        """Make or change a row of a person's own kind."""
+        return self._now.emit(conv_id, event)
 
     def health(self) -> JSONObject:
         """What the present host says about itself."""

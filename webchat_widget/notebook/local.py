@@ -9,7 +9,14 @@ from typing import TypeVar
 import msgspec
 
 from webchat_widget.errors import BadRequest
-from webchat_widget.requests import TimelineQuery, parse_approval, parse_chat, parse_settings
+from webchat_widget.requests import (
+    EventRequest,
+    TimelineQuery,
+    parse_approval,
+    parse_chat,
+    parse_settings,
+    parse_turns_query,
+)
 from webchat_widget.runtime.service import ChatService
 from webchat_widget.typing import JSONObject
 
@@ -44,6 +51,13 @@ class LocalChat(Chat):
         page, epoch = self._ask(lambda service: service.timeline(TimelineQuery(conv_id, since=since)))
         return Changes(page.entities, page.version, epoch)
 
+    def turns(
+        self, conv_id: str, run_id: str | None = None, phase: str | None = None, limit: int | None = None
+    ) -> list[JSONObject]:
+        """What the model was sent and gave."""
+        query = parse_turns_query(conv_id, run_id, phase, None if limit is None else str(limit))
+        return self._ask(lambda service: service.turns(query)).turns
+
     def health(self) -> JSONObject:
         """What this kernel's chat says about itself."""
 
@@ -61,6 +75,10 @@ class LocalChat(Chat):
         """Decide on a tool call that asks."""
         decided = parse_approval(_encoded({"decision": decision, "digest": digest, "reason": reason}))
         self._ask(lambda service: service.approve(conv_id, call_id, decided))
+
+    def emit(self, conv_id: str, event: EventRequest) -> str:
+        """Make or change a row of a person's own kind."""
+        return self._ask(lambda service: service.emit(conv_id, event))
 
     def _ask(self, question: Callable[[ChatService], Awaitable[_T]]) -> _T:
         async def ask() -> _T:

@@ -22,6 +22,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from msgspec import Struct
 
 from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatError
+from webchat_widget.requests import EventRequest
 from webchat_widget.tools.registry import Tool
 from webchat_widget.typing import JSONObject
 
@@ -109,6 +110,15 @@ class RemoteChat(Chat):
         except (KeyError, ValueError, TypeError):
             raise _no_extension() from None
 
+    def turns(
+        self, conv_id: str, run_id: str | None = None, phase: str | None = None, limit: int | None = None
+    ) -> list[JSONObject]:
+        """What the model was sent and gave."""
+        asked = {"conv_id": conv_id, "run_id": run_id, "phase": phase, "limit": limit}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        turns: list[JSONObject] = self._call("GET", f"turns?{query}")
+        return turns
+
     def health(self) -> JSONObject:
         """What the server says about itself."""
         health: JSONObject = self._call("GET", "health")
@@ -122,6 +132,11 @@ class RemoteChat(Chat):
         """Decide on a tool call that asks."""
         path = f"conversations/{quote(conv_id, safe='')}/approvals/{quote(call_id, safe='')}"
         self._call("POST", path, {"decision": decision, "digest": digest, "reason": reason})
+
+    def emit(self, conv_id: str, event: EventRequest) -> str:
+        """Make or change a row of a person's own kind."""
+        body = {"kind": event.kind, "id": event.id, "props": event.props}
+        return str(self._call("POST", f"conversations/{quote(conv_id, safe='')}/events", body)["id"])
 
     def register(
         self, conv_id: str, kernel_id: str, tools: Iterable[Tool], contexts: Mapping[str, str]

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 import anywidget
 import msgspec
@@ -16,8 +17,10 @@ from traitlets import TraitError, Unicode, validate
 
 from webchat_widget.engines.base import Engine
 from webchat_widget.errors import BadRequest
-from webchat_widget.requests import check_conv_id, parse_settings
+from webchat_widget.events import Event
+from webchat_widget.requests import EventRequest, check_conv_id, parse_settings
 from webchat_widget.tools.decorator import tool as mark
+from webchat_widget.tools.own_events import row_of
 from webchat_widget.typing import Entity, JSONObject
 
 from .approvals import Approvals
@@ -30,18 +33,22 @@ from .hosted import Equipment, engine_of
 from .identity import kernel_id, notebook_conversation
 from .namespace import after_cells, name_of, summary, user_namespace
 from .place import choose
+from .renderers import Renderers
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
     from webchat_widget.turns import Turn
 
-__all__ = ["ChatWidget"]
+__all__ = ["ChatWidget", "latest_widget", "make_latest"]
 
 _STATIC = Path(__file__).parent.parent / "static"
 _LENGTH = re.compile(r"\d+(\.\d+)?(px|em|rem|vh|%)")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_made: WeakValueDictionary[str, ChatWidget] = WeakValueDictionary()
+"""Those that were made and not closed, by their channels; the last one is the last."""
 
 
 def _built(name: str) -> str:
@@ -84,6 +91,8 @@ class ChatWidget(anywidget.AnyWidget):
     _where = Unicode("server").tag(sync=True)
     _channel = Unicode("").tag(sync=True)
     """Names this widget to a page, where its views share one stream."""
+    _run = Unicode("").tag(sync=True)
+    """The one run that it shows; empty for all of them, with a composer."""
 
     _port: Port | None = None
 
@@ -129,21 +138,21 @@ class ChatWidget(anywidget.AnyWidget):
         length = _css_length(height)
         self._home = home_of(conv_id, memory=self._memory)
         failed = self._home.settle(wishes)
-        super().__init__(
-            conv_id=conv_id,
-            profile=profile,
-            height=length,
-            _where=self._home.where,
-            _channel=uuid.uuid4().hex,
-        )
-        self._followed: set[str] = set()
-        self._port = Port(kernel_host(), lambda: self._home.hosted, self._publish)
-        self._home.add(self)
-        self.on_msg(self._receive)
-        self.observe(self._turn_to, "conv_id")
+        self._appear(conv_id=conv_id, profile=profile, height=length)
+        make_latest(self)
         if failed is not None and (wishes.settings or functions) and self.where == "server":
             what = "model, system_prompt and tools"
             warnings.warn(f"{what} did not reach the server: {failed.message}", stacklevel=2)
+
+    def _appear(self, **traits: str) -> None:
+        """Show the conversation of `_home` from now on."""
+        super().__init__(**traits, _where=self._home.where, _channel=uuid.uuid4().hex)
+        self._followed: set[str] = set()
+        self._renderers = Renderers(lambda: self._publish({"renderers": True}))
+        self._port = Port(kernel_host(), lambda: self._home.hosted, self._publish, self._renderers)
+        self._home.add(self)
+        self.on_msg(self._receive)
+        self.observe(self._turn_to, "conv_id")
 
     @validate("conv_id")
     def _check_conv_id(self, proposal: Any) -> str:
@@ -225,6 +234,32 @@ class ChatWidget(anywidget.AnyWidget):
         if (failed := self._home.equip(equipment)) is not None:
             warnings.warn(f"This did not reach the chat yet: {failed.message}", stacklevel=3)
 
+    def emit(self, event: Event) -> str:
+        """Show a row of your own kind in the conversation, outside of any run; returns the row's id.
+
+        Another event of the kind with the same `id` changes that row. Done when it is on disk. Raises
+        ValueError for an event that can't have a row, and WebChatError where the chat can't be reached.
+        """
+        row = row_of(event)
+        return self._home.emit(self.conv_id, EventRequest(row.kind, row.id, row.props))
+
+    @property
+    def renderers(self) -> Renderers:
+        """What draws the rows of your own kinds in this widget, by kind: sources of ES modules.
+
+        ::
+
+            chat.renderers["weather"] = '''
+            export default {
+              render({ entity, el }) { el.textContent = `${entity.props.celsius} degrees`; }
+            }
+            '''
+
+        `render` is called with an empty `el` for each state of a row, and may return a function that cleans
+        up. A `pathlib.Path` is read again when a page asks. They are not saved with the notebook.
+        """
+        return self._renderers
+
     @property
     def approvals(self) -> list[JSONObject]:
         """The tool calls that wait for a person's yes: dicts with id, name, input, digest and expiresAt."""
@@ -249,6 +284,17 @@ class ChatWidget(anywidget.AnyWidget):
     def entities(self) -> list[Entity]:
         """The rows of the conversation, as GET /timeline gives them."""
         return self._home.timeline(self.conv_id)
+
+    def turns(
+        self, run_id: str | None = None, phase: str | None = None, limit: int | None = None
+    ) -> list[JSONObject]:
+        """What the model was sent and gave, word for word: dicts as GET /turns gives them, oldest first.
+
+        `phase` is `pre_inference` (what a request held: messages, tools, model), `post_inference` (what came),
+        `post_tools` (what the tools gave) or `final` (what the run adds to the model's memory). Of many there
+        are the newest 500, or `limit`, and no more than fit in some 30 MB. Raises BadRequest for another phase.
+        """
+        return self._home.turns(self.conv_id, run_id, phase, limit)
 
     @property
     def text(self) -> str:
@@ -282,6 +328,7 @@ class ChatWidget(anywidget.AnyWidget):
             self._port.close()
             self._home.remove(self)
             after_cells(self._refresh, wanted=False)
+            _made.pop(self._channel, None)
         super().close()
 
     def __repr__(self) -> str:
@@ -335,6 +382,18 @@ class ChatWidget(anywidget.AnyWidget):
         the main one, which waits for the cell. The note is private, so what is not there is not missed.
         """
         getattr(self.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+
+
+def make_latest(widget: ChatWidget) -> None:
+    """As of now it is the one that was made last."""
+    _made.pop(widget._channel, None)
+    _made[widget._channel] = widget
+
+
+def latest_widget(conv_id: str | None = None) -> ChatWidget | None:
+    """The widget that was made last and is not closed; of that conversation, where one is named."""
+    made = reversed(list(_made.values()))
+    return next((widget for widget in made if conv_id in (None, widget.conv_id)), None)
 
 
 def _settings(**given: str | None) -> JSONObject:

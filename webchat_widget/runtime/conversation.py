@@ -30,6 +30,7 @@ from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
 from webchat_widget.tools.checkpoint import Checkpoint, read
 from webchat_widget.tools.deadline import Deadline
 from webchat_widget.tools.loop import ToolLoop, status_of
+from webchat_widget.tools.own_events import OwnRow
 from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.turns import Message
 from webchat_widget.typing import JSONObject
@@ -205,6 +206,17 @@ class Conversation:
     async def approve(self, call_id: str, decision: Decision) -> None:
         """Take a person's answer to a call; see `ConversationApprovals.decide`."""
         await self._approvals.decide(call_id, decision)
+
+    async def emit(self, row: OwnRow) -> str:
+        """Make or change a row outside of any run; its id. Done when it is on disk.
+
+        Raises StoreUnavailable and ShuttingDown.
+        """
+        if self._closing:
+            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+        id = f"event:{row.kind}:{row.id or uuid.uuid4()}"
+        await self.stream.emit(Upserted(id=id, kind=row.kind, props=row.props), undo=True)
+        return id
 
     def resume(self, pause_id: str) -> None:
         """Let a run go on that waits in step mode; see `ConversationPauses.resume`."""

@@ -25,8 +25,8 @@ __all__ = [
     "RESERVED",
     "BadEvent",
     "OwnRow",
-    "check_kind",
     "cleaned_aside",
+    "is_own_kind",
     "named",
     "own_row",
     "row_of",
@@ -95,18 +95,26 @@ def row_of(event: Event) -> OwnRow:
         raise TypeError(
             f"An event is an object of a class that inherits from webchat_widget.Event; {given} is none."
         )
-    name = type(event).__name__
-    check_kind(event.kind_of(), name)
+    name, kind = type(event).__name__, event.kind_of()
+    if not isinstance(kind, str):  # a member of the class, for `kind: str = …` makes a field
+        raise BadEvent(f"{name} has a field `kind`. Write `kind: ClassVar[str] = …`.", "kind")
     try:
         built = msgspec.to_builtins(event, str_keys=True, enc_hook=_plain)
-    except (TypeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise BadEvent(f"The fields of {name} are no JSON: they are too deep.", "props") from None
+    except (TypeError, ValueError) as error:
         raise BadEvent(f"The fields of {name} are no JSON: {error}.", "props") from None
-    return own_row(event.kind_of(), built.pop("id", ""), built, name)
+    return own_row(kind, built.pop("id", ""), built, name)
 
 
 def own_row(kind: str, id: str, props: JSONObject, name: str = "The event") -> OwnRow:
     """The same for one that came as JSON; `name` is how a sentence speaks of it."""
-    check_kind(kind, name)
+    if not is_own_kind(kind):
+        raise BadEvent(
+            f"{name} can't have rows of kind {kind[:100]!r}: a kind begins with a lower-case letter, goes on "
+            "with these, digits and '_', and is none of the chat's own.",
+            "kind",
+        )
     if not isinstance(id, str) or (id and not _ID.fullmatch(id)):
         raise BadEvent(
             f"The id of {name} must have letters, digits, '.', '_' and '-' only, at most 128.", "id"
@@ -121,16 +129,9 @@ def own_row(kind: str, id: str, props: JSONObject, name: str = "The event") -> O
     return OwnRow(kind, id, fitted, size)
 
 
-def check_kind(kind: object, name: str) -> None:
-    """Raise BadEvent for what is no kind of a user's own rows."""
-    if not isinstance(kind, str):  # `kind: str = …` makes a field of it
-        raise BadEvent(f"{name} has a field `kind`. Write `kind: ClassVar[str] = …`.", "kind")
-    if not _KIND.fullmatch(kind) or kind in RESERVED:
-        raise BadEvent(
-            f"{name} can't have rows of kind {kind[:100]!r}: a kind has lower-case letters, digits and '_', "
-            "and is none of the chat's own. Set `kind: ClassVar[str]`.",
-            "kind",
-        )
+def is_own_kind(kind: str) -> bool:
+    """Whether rows of a person's own may be of this kind."""
+    return _KIND.fullmatch(kind) is not None and kind not in RESERVED
 
 
 def cleaned_aside(event: Aside) -> Aside:
@@ -144,12 +145,12 @@ def _plain(value: Any) -> Any:
         return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
     name = type(value).__name__
     if hasattr(value, "to_dict"):
-        raise TypeError(f"{name} is none, make dicts and lists of it first, as its to_dict() does")
+        raise TypeError(f"make dicts and lists of the {name} first, as its to_dict() does")
     if not hasattr(value, "tolist"):
-        raise TypeError(f"{name} is none, make numbers, texts, lists or dicts of it first")
+        raise TypeError(f"make numbers, texts, lists or dicts of the {name} first")
     size = getattr(value, "size", 0)
     if isinstance(size, int) and size > MAX_BYTES:  # before each number becomes an object
-        raise ValueError(f"{name} holds {size:,} numbers, which is too much")
+        raise ValueError(f"the {size:,} numbers of the {name} are too many")
     return value.tolist()
 
 
