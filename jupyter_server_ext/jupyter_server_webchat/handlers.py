@@ -19,6 +19,7 @@ from webchat_widget.requests import (
     parse_settings,
     parse_stop,
     parse_timeline_query,
+    parse_turns_query,
 )
 from webchat_widget.runtime.service import ChatService
 
@@ -65,6 +66,19 @@ class TimelineHandler(WebChatHandler):
         self.set_header("X-Timeline-Epoch", epoch)
         self.set_header("X-Timeline-More", "true" if page.more else "false")
         self.answer(page.entities)
+
+
+class TurnsHandler(WebChatHandler):
+    """GET /turns"""
+
+    @web.authenticated
+    @authorized(action="read", resource="webchat:turns")
+    async def get(self) -> None:
+        """What the model was sent, and what came of it."""
+        names = ("conv_id", "run_id", "phase", "limit")
+        page = await self.service.turns(parse_turns_query(*(self.argument(name) for name in names)))
+        self.set_header("X-Turns-More", "true" if page.more else "false")
+        self.answer(page.turns)
 
 
 class StopHandler(BodyHandler):
@@ -235,6 +249,7 @@ ROUTES: list[tuple[Any, ...]] = [
     (r"webchat/chat", ChatHandler),
     (rf"webchat/chat/{_ID}", ChatHandler),
     (r"webchat/timeline", TimelineHandler),
+    (r"webchat/turns", TurnsHandler),
     (r"webchat/ws", SemSocketHandler),
     (r"webchat/conversations", ConversationsHandler),
     (rf"webchat/conversations/{_ID}/stop", StopHandler),

@@ -22,6 +22,7 @@ GOOD: dict[tuple[str, str], tuple[str, dict[str, object] | None]] = {
     (r"webchat/api/chat/profile", "GET"): ("webchat/api/chat/profile", None),
     (r"webchat/api/chat/profile", "POST"): ("webchat/api/chat/profile", {"slug": "default"}),
     (r"webchat/timeline", "GET"): ("webchat/timeline?conv_id=access", None),
+    (r"webchat/turns", "GET"): ("webchat/turns?conv_id=access", None),
     (r"webchat/ws", "GET"): ("webchat/ws?conv_id=access", None),
     (r"webchat/conversations", "GET"): ("webchat/conversations", None),
     (r"webchat/conversations/([^/]+)/stop", "POST"): ("webchat/conversations/access/stop", {}),
