@@ -13,7 +13,7 @@ from msgspec import Struct
 from webchat_widget.errors import NotAllowed
 from webchat_widget.events import Said
 from webchat_widget.turns import Turn
-from webchat_widget.typing import JSONObject
+from webchat_widget.typing import JSONObject, Usage
 
 __all__ = ["Ask", "Middleware", "Middlewares", "RunView", "Stream", "stack"]
 
@@ -38,6 +38,11 @@ class RunView(Protocol):
     @property
     def engine(self) -> str:
         """The name of the engine that answers."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """What all requests of the run have cost so far; None where the model's server does not say."""
         ...
 
     @property
@@ -69,6 +74,11 @@ class Middleware(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: ClassVar[str] = ""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that it asks by their names: a host may not allow all."""
+        return ()
 
     def prepare(self, turn: Turn, run: RunView) -> Turn:
         """The turn as it goes on from here."""

@@ -15,6 +15,7 @@ from webchat_widget.timeline.projector import Projector
 from webchat_widget.turns import Turn
 from webchat_widget.typing import JSONObject, Usage
 
+from .checkpoint import Checkpoint
 from .endings import ending
 from .records import Keep, Records
 
@@ -32,8 +33,8 @@ class Pauses(Protocol):
 class Inference:
     """What the middlewares of a run see of it, and the model inside of them.
 
-    `new_id` numbers rows by kind; `settle` ends the message that is being streamed, if one is. `usage` is the sum of all requests, also of those that a middleware made
-    for itself.
+    `new_id` numbers rows by kind; `settle` ends the message that is being streamed, if one is. `usage` is the
+    sum of all requests, also of those that a middleware made for itself.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Inference:
         self.round = 0
         self.log = log
         self.usage: Usage | None = None
+        self.offered: tuple[str, ...] | None = None
+        """The tools that the model was told of in this round; None where a restart has forgotten it."""
         self.new_id = new_id
         self.records = Records(run_id, keep)
         self._engine = engine
@@ -86,7 +89,15 @@ class Inference:
 
     def stream(self, turn: Turn) -> Stream:
         """One request, as the loop sees it."""
+        self.offered = ()
         return self._ask(turn)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Stand where a run stood. What it has left open is still ours to end."""
+        self.round, self.usage = checkpoint.rounds, checkpoint.usage
+        for row in self._timeline.rows():
+            if row["id"].startswith(f"{self.id}:"):
+                self.note(row["id"])
 
     def close(self, status: str) -> list[RunEvent]:
         """End those of the middlewares' rows that are open."""
@@ -97,6 +108,7 @@ class Inference:
 
     async def _infer(self, turn: Turn) -> Stream:
         """One request to the model itself, on record."""
+        self.offered = (*(self.offered or ()), *(tool.name for tool in turn.tools))
         with self.records.request(turn, turn.model or self._engine.model) as answer:
             async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
                 async for event in events:

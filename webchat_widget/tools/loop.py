@@ -181,12 +181,11 @@ class ToolLoop:
         """Stand where a run stood, before `run`: how far its calls are, their rows say."""
         self.produced = list(checkpoint.produced)
         self._counts |= checkpoint.counts
-        self._inference.round = checkpoint.rounds
         self._inference.records.go_on(checkpoint.requests)
         self._chars = checkpoint.chars
         self._bad = checkpoint.bad
         self.has_text = checkpoint.has_text
-        self._inference.usage = checkpoint.usage
+        self._inference.resume(checkpoint)
         self._calls = Calls(self._workshop(), restored(checkpoint, timeline))
 
     def suspend(self) -> list[RunEvent]:
@@ -369,9 +368,15 @@ class ToolLoop:
                 )
 
     def _workshop(self) -> Workshop:
+        offered = self._inference.offered
+
+        def tools() -> ToolRegistry:
+            """What a middleware has kept from the model is not there for it, whatever it asks for."""
+            return self._tools() if offered is None else self._tools().only(offered)
+
         return Workshop(
             run_id=self._run_id,
-            tools=self._tools,
+            tools=tools,
             sink=self._sink,
             approvals=self._approvals,
             run_time=self._run_time,
