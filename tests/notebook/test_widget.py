@@ -54,7 +54,7 @@ def test_what_is_saved_with_the_notebook_is_no_text() -> None:
     foreign |= {
         f"_{side}_{what}" for side in ("model", "view") for what in ("module", "module_version", "name")
     }
-    assert set(ours) - foreign == {"conv_id", "profile", "height", "_where", "_channel"}
+    assert set(ours) - foreign == {"conv_id", "profile", "height", "_where", "_channel", "_run"}
     assert (state["conv_id"], state["profile"], state["height"]) == ("c", "default", "480px")
     assert state["_where"] == "kernel"
     assert "canary" not in str(ours)

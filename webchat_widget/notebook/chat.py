@@ -37,7 +37,9 @@ class Chat(ABC):
     """A host's operations as calls that block; each raises WebChatError for what the host refuses."""
 
     @abstractmethod
-    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+    def post(
+        self, prompt: str, *, conv_id: str, profile: str = "default", overrides: JSONObject | None = None
+    ) -> JSONObject:
         """Hand in a prompt; the answer of POST /chat, when the prompt is on disk."""
 
     @abstractmethod
@@ -67,13 +69,27 @@ class Chat(ABC):
         """Decide on a tool call that asks: `once`, `always` or `deny`."""
 
     @abstractmethod
+    def resume(self, conv_id: str, pause_id: str) -> None:
+        """Let a run go on that waits in step mode."""
+
+    @abstractmethod
+    def profiles(self, conv_id: str) -> list[JSONObject]:
+        """The profiles that prompts of the conversation may name: `slug` and `display_name` of each."""
+
+    @abstractmethod
     def emit(self, conv_id: str, event: EventRequest) -> str:
         """Make or change a row of a person's own kind, outside of any run; the row's id."""
 
-    def send(self, prompt: str, *, conv_id: str, profile: str = "default") -> Run:
+    def send(
+        self, prompt: str, *, conv_id: str, profile: str = "default", overrides: JSONObject | None = None
+    ) -> Run:
         """Send a prompt; done when it is on disk."""
-        reply = self.post(prompt, conv_id=conv_id, profile=profile)
+        reply = self.post(prompt, conv_id=conv_id, profile=profile, overrides=overrides)
         return Run(self, conv_id, reply["run_id"], reply["status"])
+
+    @abstractmethod
+    def conversations(self) -> list[JSONObject]:
+        """What the host keeps, newest first, as GET /conversations gives it."""
 
     def timeline(self, conv_id: str) -> list[Entity]:
         """The rows of a conversation."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from functools import cache, partial
 from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from webchat_widget.errors import ConversationHeld, NotFound, ServerUnavailable, WebChatError
 from webchat_widget.requests import EventRequest
 from webchat_widget.timeline.files import PROMISE_SECONDS
+from webchat_widget.timeline.sqlite.folder import left_in
 from webchat_widget.typing import JSONObject
 
 from .chat import Changes, Chat
 from .host import KernelHost, kernel_host
-from .hosted import Equipment, Hosted
+from .hosted import Equipment, Hosted, check, profiles_of
 from .identity import kernel_id
 from .local import LocalChat
 from .place import Place
@@ -63,6 +66,7 @@ class Home(Chat):
         self._trouble = ""
         """What is wrong with the present place, as a sentence; found out when it was chosen."""
         self._residents: weakref.WeakSet[Any] = weakref.WeakSet()
+        _homes.add(self)
 
     @property
     def where(self) -> str:
@@ -86,6 +90,12 @@ class Home(Chat):
             raise NotFound("This chat runs on the Jupyter server now.", code="moved")
         return self._hosted
 
+    def check_profile(self, slug: str) -> None:
+        """Raise NotFound for a profile that is unknown here; what a server has is the server's to say."""
+        if self.where == "kernel":
+            equipment = self._wishes.equipment
+            profiles_of(equipment).with_own(equipment.profiles).get(slug)
+
     def add(self, resident: Resident) -> None:
         """A widget shows this conversation from now on, and is told of its moves."""
         self._residents.add(resident)
@@ -101,9 +111,12 @@ class Home(Chat):
         and the rows come along.
 
         A host that can't be reached, or gets no hold of the conversation, is no reason to raise: the error is
-        returned, and each later call, and the page, meets it again. Settings that the server refuses raise.
+        returned, and each later call, and the page, meets it again. Profiles and settings that the host does
+        not take raise.
         """
         self._host.check_thread()  # before anything has changed
+        if wishes.place.where == "kernel":
+            check(wishes.equipment, wishes.settings)
         before, self._place, self._wishes = self._place.where, wishes.place, wishes
         try:
             trouble = (
@@ -160,9 +173,9 @@ class Home(Chat):
             return
         offer(self.conv_id, equipment.tools)
         try:
-            server.register(self.conv_id, kernel, equipment.tools, equipment.contexts)
+            server.register(self.conv_id, kernel, equipment.tools, equipment.contexts, equipment.profiles)
         except WebChatError:
-            if equipment.tools or equipment.contexts:
+            if equipment.tools or equipment.contexts or equipment.profiles:
                 raise
 
     def _configure(self, settings: JSONObject) -> None:
@@ -186,11 +199,13 @@ class Home(Chat):
             raise ServerUnavailable(self.reason, code="no_credential")
         return self._place.server
 
-    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+    def post(
+        self, prompt: str, *, conv_id: str, profile: str = "default", overrides: JSONObject | None = None
+    ) -> JSONObject:
         """Hand in a prompt; done when it is on disk."""
         if (error := self._tell_server()) is not None:
             raise error
-        return self._now.post(prompt, conv_id=conv_id, profile=profile)
+        return self._now.post(prompt, conv_id=conv_id, profile=profile, overrides=overrides)
 
     def stop(self, conv_id: str, run_id: str | None = None) -> None:
         """End the run that is under way, or that of the id."""
@@ -210,6 +225,14 @@ class Home(Chat):
         """Decide on a tool call that asks."""
         self._now.approve(conv_id, call_id, decision, digest, reason)
 
+    def resume(self, conv_id: str, pause_id: str) -> None:
+        """Let a run go on that waits in step mode."""
+        self._now.resume(conv_id, pause_id)
+
+    def profiles(self, conv_id: str) -> list[JSONObject]:
+        """The profiles that prompts of the conversation may name."""
+        return self._now.profiles(conv_id)
+
     def emit(self, conv_id: str, event: EventRequest) -> str:
         """Make or change a row of a person's own kind."""
         return self._now.emit(conv_id, event)
@@ -217,6 +240,18 @@ class Home(Chat):
     def health(self) -> JSONObject:
         """What the present host says about itself."""
         return self._now.health()
+
+    def conversations(self) -> list[JSONObject]:
+        """What the present host keeps, newest first: the server, or this kernel and those before it."""
+        if self.where != "kernel":
+            return self._now.conversations()
+        found = msgspec.to_builtins(left_in(self._host.folder))
+        for home in _homes:
+            if home._host is self._host and home.where == "kernel":
+                with contextlib.suppress(WebChatError):
+                    found += home._now.conversations()
+        by_id = {each["conv_id"]: each for each in found}
+        return sorted(by_id.values(), key=lambda each: -int(each["updated_at"]))
 
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
@@ -231,6 +266,10 @@ def _claim(server: RemoteChat, conv_id: str) -> None:
     except WebChatError as error:
         if error.code not in ("no_handover", "no_extension"):  # it keeps nothing that outlives it
             raise
+
+
+_homes: weakref.WeakSet[Home] = weakref.WeakSet()
+"""All of this process."""
 
 
 @cache

@@ -36,9 +36,16 @@ class LocalChat(Chat):
         self._host = host
         self._hosted = hosted
 
-    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+    def post(
+        self, prompt: str, *, conv_id: str, profile: str = "default", overrides: JSONObject | None = None
+    ) -> JSONObject:
         """Hand in a prompt; done when it is on disk."""
-        body = {"prompt": prompt, "conv_id": conv_id, "idempotency_key": str(uuid.uuid4())}
+        body = {
+            "prompt": prompt,
+            "conv_id": conv_id,
+            "idempotency_key": str(uuid.uuid4()),
+            "overrides": overrides,
+        }
         request = parse_chat(_encoded(body), profile=profile)
         return self._ask(lambda service: service.chat(request)).body
 
@@ -66,6 +73,11 @@ class LocalChat(Chat):
 
         return self._ask(health)
 
+    def conversations(self) -> list[JSONObject]:
+        """This one conversation, where something was said in it."""
+        found = self._ask(lambda service: service.conversations())
+        return [msgspec.to_builtins(summary) for summary in found]
+
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
         chosen = parse_settings(_encoded(settings))
@@ -75,6 +87,18 @@ class LocalChat(Chat):
         """Decide on a tool call that asks."""
         decided = parse_approval(_encoded({"decision": decision, "digest": digest, "reason": reason}))
         self._ask(lambda service: service.approve(conv_id, call_id, decided))
+
+    def resume(self, conv_id: str, pause_id: str) -> None:
+        """Let a run go on that waits in step mode."""
+        self._ask(lambda service: service.resume(conv_id, pause_id))
+
+    def profiles(self, conv_id: str) -> list[JSONObject]:
+        """The profiles that prompts of the conversation may name."""
+
+        async def profiles(service: ChatService) -> list[JSONObject]:
+            return service.profiles(conv_id)
+
+        return self._ask(profiles)
 
     def emit(self, conv_id: str, event: EventRequest) -> str:
         """Make or change a row of a person's own kind."""

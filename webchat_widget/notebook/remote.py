@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import msgspec
 from jupyter_core.paths import jupyter_runtime_dir
 from msgspec import Struct
 
 from webchat_widget.errors import ConversationHeld, ServerUnavailable, WebChatError
+from webchat_widget.profiles import Profile
 from webchat_widget.requests import EventRequest
 from webchat_widget.tools.registry import Tool
 from webchat_widget.typing import JSONObject
@@ -84,10 +86,17 @@ class RemoteChat(Chat):
     def __repr__(self) -> str:
         return f"RemoteChat({self._server.url!r})"
 
-    def post(self, prompt: str, *, conv_id: str, profile: str = "default") -> JSONObject:
+    def post(
+        self, prompt: str, *, conv_id: str, profile: str = "default", overrides: JSONObject | None = None
+    ) -> JSONObject:
         """Hand in a prompt; done when the server has it on disk."""
-        path = "chat" if profile == "default" else f"chat/{quote(profile, safe='')}"
-        body = {"prompt": prompt, "conv_id": conv_id, "idempotency_key": str(uuid.uuid4())}
+        path = f"chat/{quote(profile, safe='')}"
+        body = {
+            "prompt": prompt,
+            "conv_id": conv_id,
+            "idempotency_key": str(uuid.uuid4()),
+            "overrides": overrides,
+        }
         try:
             reply: JSONObject = self._call("POST", path, body)
         except ServerUnavailable as error:
@@ -124,6 +133,11 @@ class RemoteChat(Chat):
         health: JSONObject = self._call("GET", "health")
         return health
 
+    def conversations(self) -> list[JSONObject]:
+        """What the server keeps, newest first."""
+        found: list[JSONObject] = self._call("GET", "conversations")
+        return found
+
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
         self._call("PUT", f"conversations/{quote(conv_id, safe='')}/settings", settings)
@@ -133,22 +147,37 @@ class RemoteChat(Chat):
         path = f"conversations/{quote(conv_id, safe='')}/approvals/{quote(call_id, safe='')}"
         self._call("POST", path, {"decision": decision, "digest": digest, "reason": reason})
 
+    def resume(self, conv_id: str, pause_id: str) -> None:
+        """Let a run go on that waits in step mode."""
+        self._call("POST", f"conversations/{quote(conv_id, safe='')}/pauses/{quote(pause_id, safe='')}", {})
+
+    def profiles(self, conv_id: str) -> list[JSONObject]:
+        """The profiles that prompts of the conversation may name."""
+        profiles: list[JSONObject] = self._call("GET", f"api/chat/profiles?{urlencode({'conv_id': conv_id})}")
+        return profiles
+
     def emit(self, conv_id: str, event: EventRequest) -> str:
         """Make or change a row of a person's own kind."""
         body = {"kind": event.kind, "id": event.id, "props": event.props}
         return str(self._call("POST", f"conversations/{quote(conv_id, safe='')}/events", body)["id"])
 
     def register(
-        self, conv_id: str, kernel_id: str, tools: Iterable[Tool], contexts: Mapping[str, str]
+        self,
+        conv_id: str,
+        kernel_id: str,
+        tools: Iterable[Tool],
+        contexts: Mapping[str, str],
+        profiles: Iterable[Profile] = (),
     ) -> None:
         """Have the server call these tools in that kernel for the conversation, in place of earlier ones.
 
-        `contexts` are texts by name, for prompts that say `@name`.
+        `contexts` are texts by name, for prompts that say `@name`, and `profiles` are the conversation's own.
         """
         body = {
             "kernel_id": kernel_id,
             "tools": [_described(tool) for tool in tools],
             "contexts": [{"name": name, "text": text} for name, text in contexts.items()],
+            "profiles": [msgspec.to_builtins(profile) for profile in profiles],
         }
         self._call("PUT", f"conversations/{quote(conv_id, safe='')}/tools", body)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from webchat_widget.typing import Entity, JSONObject
 
-__all__ = ["transcript"]
+__all__ = ["defused", "fenced", "line", "transcript"]
 
 _PUNCTUATION = re.compile(r"[\\`*_{}\[\]()#+\-.!<>|~$]")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
@@ -27,31 +27,31 @@ def _part(kind: str, props: JSONObject) -> str:
             status = props.get("status", "complete")
             note = "" if status in ("complete", "streaming") else f"\n\n*({status})*"
             text = str(props.get("content", ""))
-            shown = _verbatim(text) if props["role"] == "user" else _defused(text)
+            shown = _verbatim(text) if props["role"] == "user" else defused(text)
             return f"**{_NAMES[props['role']]}**\n\n{shown}{note}"
         case "tool_call":
             asked = props.get("input")
             text = asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False)
-            return f"**Tool** {_line(str(props.get('name')))}\n\n{_fenced(text)}"
+            return f"**Tool** {line(str(props.get('name')))}\n\n{fenced(text)}"
         case "tool_result":
-            return _fenced(str(props.get("result", "")))
+            return fenced(str(props.get("result", "")))
         case "error":
-            return f"**Error** {_line(str(props.get('message', '')))}"
+            return f"**Error** {line(str(props.get('message', '')))}"
     return ""
 
 
 def _verbatim(text: str) -> str:
     """Text that is shown as it was written: no Markdown, no HTML."""
-    return _fenced(text) if "\n" in text else _line(text)
+    return fenced(text) if "\n" in text else line(text)
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     """The same, in one line: what is a model's own choice, as a tool's name is, begins no paragraph."""
     line = " ".join(text.split())
     return _PUNCTUATION.sub(r"\\\g<0>", line).replace("&", "&amp;").replace("\\<", "&lt;")
 
 
-def _defused(text: str) -> str:
+def defused(text: str) -> str:
     """Markdown of a stranger, for a renderer that would take its HTML for HTML and load its images at once.
 
     What would begin a tag or an image is parted by a character that nobody sees. That holds in text and in
@@ -60,7 +60,7 @@ def _defused(text: str) -> str:
     return _TAG.sub(f"<{_NOTHING}", text).replace("![", f"!{_NOTHING}[")
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
     """A code block whose fence is longer than any in the text."""
     fence = "```"
     while fence in text:

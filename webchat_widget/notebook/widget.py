@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 import anywidget
-import msgspec
 from msgspec.structs import replace
 from traitlets import TraitError, Unicode, validate
 
 from webchat_widget.engines.base import Engine
-from webchat_widget.errors import BadRequest
+from webchat_widget.errors import BadRequest, NotFound
 from webchat_widget.events import Event
-from webchat_widget.requests import EventRequest, check_conv_id, parse_settings
+from webchat_widget.middlewares.base import Middleware, Middlewares
+from webchat_widget.middlewares.builtin import BUILTIN
+from webchat_widget.profiles import Profile
+from webchat_widget.requests import EventRequest, check_conv_id
 from webchat_widget.tools.decorator import tool as mark
 from webchat_widget.tools.own_events import row_of
 from webchat_widget.typing import Entity, JSONObject
 
 from .approvals import Approvals
 from .chat import Run
+from .choices import choices, kinds_of, listed_middlewares, own_profiles
 from .comm import Port
 from .functions import registry_of
 from .home import Wishes, home_of
@@ -32,6 +35,7 @@ from .host import kernel_host
 from .hosted import Equipment, engine_of
 from .identity import kernel_id, notebook_conversation
 from .namespace import after_cells, name_of, summary, user_namespace
+from .pauses import Pauses
 from .place import choose
 from .renderers import Renderers
 
@@ -73,6 +77,11 @@ class ChatWidget(anywidget.AnyWidget):
     a person is asked first unless `@tool` says otherwise. `tools=[]` means none at all, nothing those of the
     profile.
 
+    `profiles` are named configurations of this conversation, beside those of the host: `Profile` objects or
+    dicts. `profile` says which one prompts begin with; set it at any time, `chat.profiles` lists all.
+    `middlewares` stand between each run and its model: names, `{name, config}`, or objects such as
+    `HistoryLimit(messages=20)`, the first outermost. A `Middleware` class of your own works in the kernel.
+
     `where` the chat runs is `server`, `kernel`, or with `auto` what `where_reason` explains. In the kernel
     `engine` is any object of the engine protocol (`webchat_widget.engines.base`) or an async generator
     function, and `store="memory"` begins empty with each start of the kernel.
@@ -109,6 +118,8 @@ class ChatWidget(anywidget.AnyWidget):
         store: str | None = None,
         engine: Engine | Callable[[Turn], AsyncIterator[Any]] | None = None,
         tools: Iterable[Callable[..., Any]] | None = None,
+        profiles: Iterable[Profile | JSONObject] | None = None,
+        middlewares: Iterable[str | JSONObject | Middleware] | None = None,
     ) -> None:
         if conv_id is not None and new:
             raise ValueError(
@@ -122,26 +133,35 @@ class ChatWidget(anywidget.AnyWidget):
             conv_id = str(uuid.uuid4()) if new else notebook_conversation()
         check_conv_id(conv_id)
         functions = registry_of(() if tools is None else tools)
+        own, kinds_of_profiles = own_profiles(() if profiles is None else profiles)
+        stack = None if middlewares is None else listed_middlewares(middlewares)
+        kinds = kinds_of(stack or ())
         given = {
             "engine": engine is not None,
             "tools": bool(functions) and not kernel_id(),  # a server could not call them
+            # A server has none of this kernel's classes.
+            "profiles": bool(own) and not (kernel_id() and _are_builtin(kinds_of_profiles)),
+            "middlewares": not _are_builtin(kinds),
             "store": store is not None,
         }
-        settings = _settings(model=model, system_prompt=system_prompt)
-        if tools is not None and not functions:
-            settings["tools"] = []
+        settings = choices(
+            model=model,
+            system_prompt=system_prompt,
+            tools=None if tools is None or functions else (),
+            middlewares=stack,
+        )
         wishes = Wishes(
             choose(where, [name for name, is_given in given.items() if is_given]),
             settings,
-            Equipment(engine_of(engine), functions),
+            Equipment(engine_of(engine), functions, {}, own, kinds.over(kinds_of_profiles)),
         )
         length = _css_length(height)
         self._home = home_of(conv_id, memory=self._memory)
         failed = self._home.settle(wishes)
         self._appear(conv_id=conv_id, profile=profile, height=length)
         make_latest(self)
-        if failed is not None and (wishes.settings or functions) and self.where == "server":
-            what = "model, system_prompt and tools"
+        if failed is not None and (wishes.settings or functions or own) and self.where == "server":
+            what = "model, system_prompt, tools, profiles and middlewares"
             warnings.warn(f"{what} did not reach the server: {failed.message}", stacklevel=2)
 
     def _appear(self, **traits: str) -> None:
@@ -162,14 +182,49 @@ class ChatWidget(anywidget.AnyWidget):
         except BadRequest as error:
             raise TraitError(error.message) from None  # which puts the former value back
 
-    def send(self, prompt: str) -> Run:
+    @validate("profile")
+    def _check_profile(self, proposal: Any) -> str:
+        """The same for a profile that there is not, as far as that is known here."""
+        try:
+            self._home.check_profile(proposal["value"])
+        except NotFound as error:
+            raise TraitError(error.message) from None
+        return str(proposal["value"])
+
+    def send(
+        self,
+        prompt: str,
+        *,
+        profile: str | None = None,
+        model: str | None = None,
+        system_prompt: str | None = None,
+        tools: Iterable[str | Callable[..., Any]] | None = None,
+        middlewares: Iterable[str | JSONObject | Middleware] | None = None,
+    ) -> Run:
         """Send a prompt, as if it were typed in the widget.
+
+        What is named beside it holds for this prompt alone; `tools` are those of the chat, or their names, and
+        `[]` is none.
 
         Done when the prompt is on disk; `run.wait()` or `await run` waits for the answer. Raises WebChatError
         for a prompt that is refused, and where the chat can't be reached or has no disk to write to.
         """
         self._refresh()
-        return self._home.send(prompt, conv_id=self.conv_id, profile=self.profile)
+        stack = None if middlewares is None else listed_middlewares(middlewares)
+        overrides = choices(model=model, system_prompt=system_prompt, tools=tools, middlewares=stack)
+        self._learn(kinds_of(stack or ()))
+        return self._home.send(
+            prompt,
+            conv_id=self.conv_id,
+            profile=self.profile if profile is None else profile,
+            overrides=overrides,
+        )
+
+    def _learn(self, kinds: Middlewares) -> None:
+        """Let prompts name middlewares that were made in this notebook; a server can't."""
+        equipment = self._home.wishes.equipment
+        if self.where == "kernel" and not all(kind in equipment.kinds or kind in BUILTIN for kind in kinds):
+            self._equip(replace(equipment, kinds=kinds.over(equipment.kinds)))
 
     def stop(self) -> None:
         """End the run that is under way; nothing happens where none is."""
@@ -261,6 +316,22 @@ class ChatWidget(anywidget.AnyWidget):
         return self._renderers
 
     @property
+    def profiles(self) -> list[JSONObject]:
+        """What `profile` may be set to: dicts with slug and display_name, the host's and then its own."""
+        return self._home.profiles(self.conv_id)
+
+    @property
+    def pauses(self) -> list[JSONObject]:
+        """The runs that wait in step mode: dicts with id, phase, summary and deadlineMs."""
+        return Pauses(self._home, self.conv_id).waiting()
+
+    def resume(self, pause_id: str | None = None, *, timeout: float = 30.0) -> list[JSONObject]:
+        """Wait until a run pauses, let it go on, and return what was paused, as `pauses` has it; only that of
+        the id, if one is given. Raises TimeoutError.
+        """
+        return Pauses(self._home, self.conv_id).go_on(pause_id, timeout)
+
+    @property
     def approvals(self) -> list[JSONObject]:
         """The tool calls that wait for a person's yes: dicts with id, name, input, digest and expiresAt."""
         return self._asked().waiting()
@@ -279,6 +350,11 @@ class ChatWidget(anywidget.AnyWidget):
 
     def _asked(self) -> Approvals:
         return Approvals(self._home, self.conv_id)
+
+    def conversations(self) -> list[JSONObject]:
+        """What is kept where this chat runs, newest first: dicts with conv_id, title, created_at and
+        updated_at (Unix ms)."""
+        return self._home.conversations()
 
     @property
     def entities(self) -> list[Entity]:
@@ -396,11 +472,8 @@ def latest_widget(conv_id: str | None = None) -> ChatWidget | None:
     return next((widget for widget in made if conv_id in (None, widget.conv_id)), None)
 
 
-def _settings(**given: str | None) -> JSONObject:
-    """What was given, checked."""
-    settings = {name: value for name, value in given.items() if value is not None}
-    parse_settings(msgspec.json.encode(settings))
-    return settings
+def _are_builtin(kinds: Middlewares) -> bool:
+    return all(kind in BUILTIN for kind in kinds)
 
 
 def _css_length(height: str | int | None) -> str:
