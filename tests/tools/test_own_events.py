@@ -127,7 +127,6 @@ class TestRows:
             (DataFrame(), "make dicts and lists of the DataFrame first, as its to_dict() does"),
             (object(), "make numbers, texts, lists or dicts of the object first"),
             (Array(size=MAX_BYTES + 1), "the 262,145 numbers of the Array are too many"),
-            ([[[]] * 3] * 3, None),
             ("x" * MAX_BYTES, "Anything is too large: 262,156 bytes, and an event may have 262,144"),
         ],
     )
