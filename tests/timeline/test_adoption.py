@@ -23,7 +23,7 @@ from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.migrations import MIGRATIONS
 from webchat_widget.timeline.sqlite import SQLiteStore, adoption, connection
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
-from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, PendingRun
+from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, PendingRun, TurnRecord
 from webchat_widget.turns import Message
 
 KEY = KeyRecord("ada", "k", "digest", 200, {"run_id": "done", "conv_id": "c"}, 1000)
@@ -47,6 +47,11 @@ def whole(version: int = 50) -> Batch:
         ),
         pending=(PendingRun("waits", version, False, {"prompt": "and 3+3?"}),),
         turns=(("done", (Message("user", "2+2?"), Message("assistant", "four"))),),
+        records=(
+            TurnRecord(
+                run_id="done", n=1, phase="pre_inference", messages=(Message("user", "2+2?"),), seq=15
+            ),
+        ),
         key=KEY,
         title="2+2?",
     )
@@ -80,7 +85,7 @@ class Places:
     def count(self, path: Path) -> dict[str, int]:
         """How many rows each table has."""
         db = sqlite3.connect(path)
-        tables = ("conversations", "entities", "runs", "turns", "keys")
+        tables = ("conversations", "entities", "runs", "turns", "blocks", "records", "keys")
         counted = {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
         db.close()
         return counted
@@ -451,6 +456,8 @@ class TestHandOver:
             "entities": 1,
             "runs": 0,
             "turns": 0,
+            "blocks": 0,
+            "records": 0,
             "keys": 1,
         }
 

@@ -12,10 +12,11 @@ import pytest
 
 from tests.timeline.kernels import Holder
 from tests.timeline.test_adoption import KEY, SETTINGS, row, whole
+from webchat_widget.requests import TurnsQuery
 from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
-from webchat_widget.timeline.store import Batch, Loaded, PendingRun
+from webchat_widget.timeline.store import Batch, Loaded, PendingRun, TurnsPage
 
 ROOT = Path(__file__).parents[2]
 ENDED = Batch(conv_id="c", version=60, rows=(row("waits", 60, "run", status="finished"),), ended=("waits",))
@@ -42,9 +43,10 @@ async def fill(store: SQLiteStore, *batches: Batch) -> None:
     await store.close()
 
 
-async def look(store: SQLiteStore) -> tuple[Loaded | None, bool]:
-    """The conversation, and whether its key is there."""
-    found = await store.load("c"), await store.key("ada", "k") == KEY
+async def look(store: SQLiteStore) -> tuple[Loaded | None, bool, TurnsPage]:
+    """The conversation, whether its key is there, and what its model was sent."""
+    loaded, key = await store.load("c"), await store.key("ada", "k") == KEY
+    found = loaded, key, await store.turns(TurnsQuery("c"))
     await store.close()
     return found
 
@@ -83,6 +85,7 @@ async def test_nothing_is_lost_at_any_step(tmp_path: Path, operation: str, lies:
     expected = await look(server_at(tmp_path / "whole"))
     assert expected[0] is not None
     assert expected[1]
+    assert [turn["phase"] for turn in expected[2].turns] == ["pre_inference", "final"]
 
     command = [sys.executable, "-m", "tests.timeline.crash", operation, str(template), str(crashed)]
     done = await asyncio.to_thread(
