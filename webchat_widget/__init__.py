@@ -63,5 +63,19 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name], __name__), name)
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext webchat_widget`: `%chat` and `%%chat`."""
+    from .notebook.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext webchat_widget`: they are gone."""
+    from .notebook.magics import unload
+
+    unload(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -112,7 +112,7 @@ class Kernel:
                     setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
                 case "error":
                     cell.error = "\n".join(content["traceback"])
-                case "execute_result" | "display_data":
+                case "execute_result" | "display_data" if "text/plain" in content["data"]:
                     cell.shown.append(content["data"]["text/plain"])
         return cell
 

@@ -15,6 +15,7 @@ from webchat_widget.errors import ConversationHeld, NotFound, ServerUnavailable,
 from webchat_widget.requests import EventRequest
 from webchat_widget.timeline.files import PROMISE_SECONDS
 from webchat_widget.timeline.sqlite.folder import left_in
+from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.typing import JSONObject
 
 from .chat import Changes, Chat
@@ -82,6 +83,12 @@ class Home(Chat):
     def wishes(self) -> Wishes:
         """How the conversation is at present."""
         return self._wishes
+
+    @property
+    def tools(self) -> ToolRegistry:
+        """What the model may call of the notebook."""
+        tools, chosen = self._wishes.equipment.tools, self._wishes.settings.get("tools")
+        return tools if chosen is None else tools.only(chosen)
 
     @property
     def hosted(self) -> Hosted:
