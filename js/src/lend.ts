@@ -12,25 +12,25 @@ const NO_SERVER =
   'This page has no Jupyter server of its own, as it is in VS Code and Colab. Make the widget with ChatWidget(where="kernel"): the chat then runs in the kernel.';
 
 /** The page's one session of a conversation on its server, made on first use; all views of it share it. */
-export function lend(convId: string, profile: string): Lease<Session> {
+export function lend(convId: string): Lease<Session> {
   const place = findServer();
-  return lease(place.baseUrl, convId, profile, () => toServer(place));
+  return lease(place.baseUrl, convId, () => toServer(place));
 }
 
 /** The same for a view in a notebook, where there is another way when the server has no chat. */
-export function lendInNotebook(convId: string, profile: string): Lease<Session> {
+export function lendInNotebook(convId: string): Lease<Session> {
   const place = findServer();
-  return lease(place.baseUrl, convId, profile, () => advising(toServer(place), place));
+  return lease(place.baseUrl, convId, () => advising(toServer(place), place));
 }
 
 /** The page's one session of a conversation in the kernel, over the comm of the widget that `channel` names. */
-export function lendKernel(wire: Wire, channel: string, convId: string, profile: string): Lease<Session> {
-  return lease(`kernel ${channel}`, convId, profile, () => commTransport(wire));
+export function lendKernel(wire: Wire, channel: string, convId: string): Lease<Session> {
+  return lease(`kernel ${channel}`, convId, () => commTransport(wire));
 }
 
-function lease(host: string, convId: string, profile: string, way: () => Transport): Lease<Session> {
+function lease(host: string, convId: string, way: () => Transport): Lease<Session> {
   return acquire(`${host} ${convId}`, () => {
-    const session = new Session(way(), convId, profile);
+    const session = new Session(way(), convId);
     session.start();
     return session;
   });

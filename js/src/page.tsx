@@ -1,5 +1,7 @@
 import { render } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { findServer } from "./environment";
+import { Api } from "./http/api";
 import { newKey } from "./ids";
 import { lend } from "./lend";
 import type { Lease } from "./session/registry";
@@ -15,22 +17,48 @@ function inAddress(): string | null {
   return id !== null && VALID.test(id) ? id : null;
 }
 
-function addressOf(convId: string | null): string {
+function profileInAddress(): string {
+  return new URL(location.href).searchParams.get("profile") ?? "";
+}
+
+function addressWith(name: "conv_id" | "profile", value: string | null): string {
   const url = new URL(location.href);
-  if (convId === null) url.searchParams.delete("conv_id");
-  else url.searchParams.set("conv_id", convId);
+  if (value === null) url.searchParams.delete(name);
+  else url.searchParams.set(name, value);
   return url.href;
+}
+
+/** The profile that the address names, else the one that this browser has chosen; "" as long as nobody has said. */
+function useProfile(): [string, (slug: string) => void] {
+  const [profile, setProfile] = useState(profileInAddress);
+  const api = useMemo(() => new Api(findServer()), []);
+  useEffect(() => {
+    if (profile !== "") return;
+    const asking = new AbortController();
+    const known = (slug: string) => setProfile((picked) => picked || slug);
+    api.chosenProfile(asking.signal).then(known, () => {
+      if (!asking.signal.aborted) known("default");
+    });
+    return () => asking.abort();
+  }, [api, profile]);
+  const pick = (slug: string) => {
+    setProfile(slug);
+    if (profileInAddress() !== "") history.replaceState(null, "", addressWith("profile", slug));
+    // each prompt names it in any case; this is for the next page
+    api.chooseProfile(slug).catch(() => {});
+  };
+  return [profile, pick];
 }
 
 function Page() {
   const [convId, setConvId] = useState(() => inAddress() ?? newKey());
   const [lease, setLease] = useState<Lease<Session> | null>(null);
-  const profile = new URL(location.href).searchParams.get("profile") || "default";
+  const [profile, pick] = useProfile();
   useEffect(() => {
-    const mine = lend(convId, profile);
+    const mine = lend(convId);
     setLease(mine);
     return () => mine.release();
-  }, [convId, profile]);
+  }, [convId]);
   useEffect(() => {
     const moved = () => setConvId(inAddress() ?? newKey());
     addEventListener("popstate", moved);
@@ -38,7 +66,7 @@ function Page() {
   }, []);
 
   const begin = () => {
-    if (inAddress() !== null) history.pushState(null, "", addressOf(null));
+    if (inAddress() !== null) history.pushState(null, "", addressWith("conv_id", null));
     setConvId(newKey());
   };
   if (lease?.value.convId !== convId) return null;
@@ -55,10 +83,11 @@ function Page() {
       key={convId}
       session={lease.value}
       profile={profile}
+      onProfile={pick}
       header={header}
       onSend={() => {
         // minted on this page: the first prompt makes it an address
-        if (inAddress() === null) history.replaceState(null, "", addressOf(convId));
+        if (inAddress() === null) history.replaceState(null, "", addressWith("conv_id", convId));
       }}
     />
   );

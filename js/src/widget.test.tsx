@@ -37,6 +37,10 @@ function model(traits: Record<string, unknown>) {
     on: (event: string, listener: () => void) =>
       void (heard.get(event) ?? heard.set(event, new Set()).get(event))?.add(listener),
     off: (event: string, listener: () => void) => void heard.get(event)?.delete(listener),
+    saved: 0,
+    save_changes() {
+      this.saved += 1;
+    },
     set(name: string, value: unknown) {
       traits[name] = value;
       for (const listener of heard.get(`change:${name}`) ?? []) listener();
@@ -47,10 +51,16 @@ function model(traits: Record<string, unknown>) {
 
 /** A widget's model on the page: traits, and the comm of a kernel. Views get proxies of it, as from anywidget. */
 function kernelModel(kernel: FakeKernel, traits: Record<string, unknown>) {
+  const set = (name: string, value: unknown) => {
+    traits[name] = value;
+    kernel.tell(`change:${name}`);
+  };
   const proxy = () => {
     const mine: [string, (content?: unknown) => void][] = [];
     return {
       get: (name: string) => traits[name],
+      set,
+      save_changes: () => {},
       send: (content: unknown) => kernel.send(content),
       on: (event: string, listener: (content?: unknown) => void) => {
         mine.push([event, listener]);
@@ -62,10 +72,6 @@ function kernelModel(kernel: FakeKernel, traits: Record<string, unknown>) {
         for (const [event, listener] of mine) kernel.off(event, listener);
       },
     };
-  };
-  const set = (name: string, value: unknown) => {
-    traits[name] = value;
-    kernel.tell(`change:${name}`);
   };
   return { proxy, set };
 }
@@ -116,7 +122,7 @@ describe("a widget in a cell", () => {
     });
     expect(el.querySelectorAll("[data-part=suggestion]")).toHaveLength(3);
     expect(el.textContent).toContain("no model is connected");
-    expect(sockets[0]?.url).toContain("webchat/ws?conv_id=c1&deltas=append&profile=default");
+    expect(sockets[0]?.url).toContain("webchat/ws?conv_id=c1&deltas=append");
     close();
     expect(el.childElementCount).toBe(0);
     expect(open()).toEqual([]);
@@ -175,7 +181,7 @@ describe("a widget in a cell", () => {
     expect(posts).toEqual([]);
     await type("one", { key: "Enter" });
     expect(posts).toHaveLength(1);
-    expect(posts[0]).toMatchObject({ url: "/webchat/chat", body: { prompt: "one", conv_id: "c5" } });
+    expect(posts[0]).toMatchObject({ url: "/webchat/chat/default", body: { prompt: "one", conv_id: "c5" } });
     expect(input.value).toBe("");
     const row = el.querySelector<HTMLElement>("[data-part=turn]");
     expect(row?.dataset).toMatchObject({
@@ -426,7 +432,7 @@ describe("a widget whose chat runs in the kernel", () => {
     const closeA = widget.render({ model: first, el: a });
     const closeB = widget.render({ model: proxy(), el: b });
     await pause();
-    expect(kernel.ops()).toEqual(["health", "open", "timeline"]);
+    expect(kernel.ops()).toEqual(["health", "open", "profiles", "timeline"]);
     first.gone();
     closeA();
     say(kernel, "still here");

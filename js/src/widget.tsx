@@ -1,14 +1,17 @@
 import { render } from "preact";
 import { newKey } from "./ids";
 import { lendInNotebook, lendKernel } from "./lend";
+import { Renderers } from "./renderers/renderers";
 import type { Lease } from "./session/registry";
 import type { Session } from "./session/session";
 import type { Wire } from "./transport/line";
 import { ChatWidget } from "./view/ChatWidget";
 
-/** What this module needs of an anywidget model: names to read, changes to hear, and its comm. */
+/** What this module needs of an anywidget model: names to read and to set, changes to hear, and its comm. */
 interface Model extends Wire {
   get(name: string): unknown;
+  set(name: string, value: unknown): void;
+  save_changes(): void;
 }
 
 interface RenderProps {
@@ -17,19 +20,31 @@ interface RenderProps {
   signal?: AbortSignal;
 }
 
-const TRAITS = ["conv_id", "profile", "height", "_where", "_channel"] as const;
+const TRAITS = ["conv_id", "profile", "height", "_where", "_channel", "_run"] as const;
 
 /**
  * The comms of this page's widgets, by channel. A view's own model stops listening when that view goes, and the
  * views of a widget share one session: it listens with the model that was there before any view.
  */
-const wires = new Map<string, Wire>();
+const wires = new Map<string, Connected>();
+
+/** A widget's comm, and what its kernel wants own kinds of rows to be drawn with. */
+interface Connected {
+  readonly wire: Wire;
+  readonly renderers: Renderers;
+}
+
+function connected(wire: Wire): Connected {
+  return { wire, renderers: new Renderers(wire) };
+}
 
 function initialize({ model }: { model: Model }): () => void {
   const channel = trait(model, "_channel");
-  wires.set(channel, model);
+  const mine = connected(model);
+  wires.set(channel, mine);
   return () => {
-    if (wires.get(channel) === model) wires.delete(channel);
+    mine.renderers.close();
+    if (wires.get(channel) === mine) wires.delete(channel);
   };
 }
 
@@ -41,17 +56,19 @@ function renderWidget({ model, el, signal }: RenderProps): () => void {
   let lease: Lease<Session> | null = null;
   let leased = "";
   const fallback = newKey();
+  const shared = wires.get(trait(model, "_channel"));
+  const { wire, renderers } = shared ?? connected(model);
+  const pick = (slug: string) => {
+    model.set("profile", slug); // which draws
+    model.save_changes();
+  };
   const draw = () => {
     const convId = trait(model, "conv_id") || fallback;
-    const profile = trait(model, "profile") || "default";
     const channel = trait(model, "_where") === "kernel" ? trait(model, "_channel") : "";
     if (lease === null || leased !== `${channel} ${convId}`) {
       const former = lease;
       leased = `${channel} ${convId}`;
-      lease =
-        channel === ""
-          ? lendInNotebook(convId, profile)
-          : lendKernel(wires.get(channel) ?? model, channel, convId, profile);
+      lease = channel === "" ? lendInNotebook(convId) : lendKernel(wire, channel, convId);
       if (former?.value.convId === convId) lease.value.inherit(former.value);
       former?.release();
     }
@@ -59,7 +76,10 @@ function renderWidget({ model, el, signal }: RenderProps): () => void {
       <ChatWidget
         key={convId}
         session={lease.value}
-        profile={profile}
+        profile={trait(model, "profile") || "default"}
+        onProfile={pick}
+        run={trait(model, "_run")}
+        renderers={renderers}
         height={cssLength(trait(model, "height"))}
       />,
       el,
@@ -71,6 +91,7 @@ function renderWidget({ model, el, signal }: RenderProps): () => void {
     render(null, el);
     lease?.release();
     lease = null;
+    if (!shared) renderers.close();
   };
   draw();
   for (const name of TRAITS) model.on(`change:${name}`, draw);

@@ -38,7 +38,7 @@ beforeEach(async () => {
   host.emit("run.started", "r", { runId: "r", status: "started", prompt: "x" });
   el = document.createElement("div");
   document.body.append(el);
-  session = new Session(host, "c", "default");
+  session = new Session(host, "c");
   session.start();
   render(<ChatWidget session={session} profile="default" />, el);
   await settle();
@@ -337,6 +337,8 @@ describe("whatever a row says", () => {
   const view = {
     session: { runs: signal([]), errors: signal([]) } as unknown as Session,
     profile: "",
+    run: "",
+    renderers: null,
     send: () => {},
     edit: () => {},
     show: () => {},

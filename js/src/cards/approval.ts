@@ -1,4 +1,5 @@
 import { type Entity, isTerminal } from "../timeline/entities";
+import { fieldsOf } from "./parts";
 
 export interface Question {
   /** Names the call as it is shown; what is sent back with an answer. */
@@ -40,10 +41,6 @@ export function verdictOf({ props }: Entity): { verdict: Verdict; words: string 
 export function saysWhyNot(call: Entity): boolean {
   const verdict = verdictOf(call)?.verdict;
   return call.props.status === "cancelled" || verdict === "denied" || verdict === "expired";
-}
-
-function fieldsOf(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }
 
 export interface Shown {

@@ -38,6 +38,8 @@ function draw(kind: string, props: Record<string, unknown>, id = "r:x:1", run = 
   const view = {
     session: session as unknown as Session,
     profile: "default",
+    run: "",
+    renderers: null,
     send,
     edit: vi.fn(),
     show: vi.fn(),

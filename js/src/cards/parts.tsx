@@ -8,6 +8,11 @@ export function str(value: unknown): string {
   return typeof value === "string" ? value : "";
 }
 
+/** What an object holds; nothing where it is none. */
+export function fieldsOf(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
 /** Anything as a text that a person can read. */
 export function pretty(value: unknown): string {
   if (typeof value === "string") return value;
@@ -45,11 +50,11 @@ export function EndNote({ entity, children }: { entity: Entity; children: Compon
 
 /** Sends the prompt of the run that a row belongs to once more, as a new prompt. */
 export function RetryRun({ entity }: { entity: Entity }) {
-  const { session, send } = useView();
+  const { session, send, run } = useView();
   const runId = entity.id.split(":")[0] ?? "";
   const asked = () => session.store.get(`${runId}:user`)?.props;
   const prompt = () => str(session.store.get(runId)?.props.prompt) || str(asked()?.content);
-  if (prompt() === "") return null;
+  if (prompt() === "" || run !== "") return null;
   return (
     <button
       type="button"

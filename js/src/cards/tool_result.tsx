@@ -6,11 +6,9 @@ import { Picture } from "../view/Picture";
 import { dataUrl, PICTURE_TYPES } from "../view/pictures";
 import { saysWhyNot } from "./approval";
 import { HtmlTable } from "./HtmlTable";
+import { LongText } from "./LongText";
 import { pretty, str } from "./parts";
 import { type TableData, tablesIn } from "./tables";
-
-const LINES = 12;
-const CHARS = 1200;
 
 /** What is drawn of a result: the richest of its forms that is safe. */
 type Form =
@@ -101,32 +99,16 @@ function Rich({ form, alt, onUndrawable }: { form: Form; alt: string; onUndrawab
   }
 }
 
-/** Long text is folded. */
 function Text({ text }: { text: string }) {
-  const [all, setAll] = useState(false);
-  const short = fold(text);
   return (
-    <>
-      <pre class="wc-box" data-part="content">
-        {all ? text : short}
-      </pre>
-      {short !== text && (
-        <button type="button" class="wc-link" aria-expanded={all} onClick={() => setAll(!all)}>
-          {all ? "Show less" : `Show all (${text.length.toLocaleString()} characters)`}
-        </button>
+    <LongText text={text} lines={12} chars={1200}>
+      {(shown) => (
+        <pre class="wc-box" data-part="content">
+          {shown}
+        </pre>
       )}
-    </>
+    </LongText>
   );
-}
-
-function fold(text: string): string {
-  let end = -1;
-  for (let line = 0; line < LINES; line += 1) {
-    end = text.indexOf("\n", end + 1);
-    if (end < 0) break;
-  }
-  const cut = Math.min(end < 0 ? text.length : end, CHARS);
-  return cut >= text.length ? text : `${text.slice(0, cut)}…`;
 }
 
 /** HTML is never drawn: a table in it is read and made anew, the rest of it is left out. */

@@ -94,7 +94,7 @@ describe("chat", () => {
     const { api, calls } = server(() => json({ status: "started", run_id: "r", conv_id: "c" }));
     expect(await api.chat(request)).toEqual({ status: "started", runId: "r", queuePosition: null });
     const { url, init } = calls[0] as Call;
-    expect(url).toBe("/user/me/webchat/chat");
+    expect(url).toBe("/user/me/webchat/chat/default");
     expect(init.method).toBe("POST");
     expect(init.headers.get("Content-Type")).toBe("application/json");
     expect(init.headers.get("X-XSRFToken")).toBe("2|abc");
@@ -102,7 +102,14 @@ describe("chat", () => {
     expect(JSON.parse(String(init.body))).toEqual({ prompt: "hi", conv_id: "c", idempotency_key: "k" });
   });
 
-  it("names the profile in the path, and knows a queued prompt", async () => {
+  it("names the profile in the path, also the default one, for a cookie may name another", async () => {
+    const { api, calls } = server(() => json({ status: "started", run_id: "r" }));
+    await api.chat(request);
+    await api.chat({ ...request, profile: "" });
+    expect(calls.map(({ url }) => url)).toEqual(["/user/me/webchat/chat/default", "/user/me/webchat/chat"]);
+  });
+
+  it("knows a queued prompt", async () => {
     const { api, calls } = server(() => json({ status: "queued", run_id: "r", queue_position: 2 }, 202));
     expect(await api.chat({ ...request, profile: "a b" })).toEqual({
       status: "queued",

@@ -7,15 +7,19 @@ import {
   code,
   decisionBody,
   type Health,
+  type Profile,
   parameters,
   promptBody,
   type Reply,
   readChat,
   readHealth,
+  readProfiles,
   readTimeline,
+  record,
   sentence,
   type TimelinePage,
   type TimelineQuery,
+  unreadable,
 } from "./replies";
 
 export interface ApiOptions {
@@ -60,9 +64,10 @@ export class Api {
     return readTimeline(await this.#ask(`timeline?${new URLSearchParams(named)}`, {}, signal));
   }
 
+  /** Without a profile: the one that this browser has chosen, which the server knows by a cookie. */
   async chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatReply> {
     const { profile } = request;
-    const path = profile === "" || profile === "default" ? "chat" : `chat/${encodeURIComponent(profile)}`;
+    const path = profile === "" ? "chat" : `chat/${encodeURIComponent(profile)}`;
     return readChat(await this.#post(path, promptBody(request), signal));
   }
 
@@ -76,6 +81,31 @@ export class Api {
     const { convId, callId } = approval;
     const path = `conversations/${encodeURIComponent(convId)}/approvals/${encodeURIComponent(callId)}`;
     check(await this.#post(path, decisionBody(approval), signal));
+  }
+
+  /** Lets a run that pauses go on. */
+  async resume(convId: string, pauseId: string, signal?: AbortSignal): Promise<void> {
+    const path = `conversations/${encodeURIComponent(convId)}/pauses/${encodeURIComponent(pauseId)}`;
+    check(await this.#post(path, {}, signal));
+  }
+
+  async profiles(convId: string, signal?: AbortSignal): Promise<Profile[]> {
+    const query = new URLSearchParams({ conv_id: convId });
+    return readProfiles(await this.#ask(`api/chat/profiles?${query}`, {}, signal));
+  }
+
+  /** The profile that this browser has chosen, by its slug. */
+  async chosenProfile(signal?: AbortSignal): Promise<string> {
+    const reply = await this.#ask("api/chat/profile", {}, signal);
+    check(reply);
+    const slug = record(reply.body)?.slug;
+    if (typeof slug !== "string") throw unreadable(reply, "a profile");
+    return slug;
+  }
+
+  /** Remembers a profile for all pages of this browser. */
+  async chooseProfile(slug: string, signal?: AbortSignal): Promise<void> {
+    check(await this.#post("api/chat/profile", { slug }, signal));
   }
 
   #post(path: string, body: unknown, signal?: AbortSignal): Promise<Reply> {

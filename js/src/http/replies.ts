@@ -59,6 +59,12 @@ export interface Approval {
   readonly reason?: string;
 }
 
+/** A profile that a prompt may be sent to. */
+export interface Profile {
+  readonly slug: string;
+  readonly name: string;
+}
+
 export interface ChatReply {
   readonly status: "started" | "queued";
   readonly runId: string;
@@ -121,6 +127,16 @@ export function readChat(reply: Reply): ChatReply {
     runId: String(body?.run_id ?? ""),
     queuePosition: typeof body?.queue_position === "number" ? body.queue_position : null,
   };
+}
+
+export function readProfiles(reply: Reply): Profile[] {
+  check(reply);
+  if (!Array.isArray(reply.body)) throw unreadable(reply, "profiles");
+  return reply.body.flatMap((each) => {
+    const { slug, display_name: name } = record(each) ?? {};
+    if (typeof slug !== "string" || slug === "") return [];
+    return [{ slug, name: typeof name === "string" && name !== "" ? name : slug }];
+  });
 }
 
 /** Throws where the host said no. */

@@ -14,7 +14,7 @@ beforeEach(async () => {
   vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run, 16));
   vi.stubGlobal("cancelAnimationFrame", clearTimeout);
   kernel = new FakeKernel();
-  session = new Session(commTransport(kernel), "c", "default");
+  session = new Session(commTransport(kernel), "c");
 });
 
 afterEach(() => {

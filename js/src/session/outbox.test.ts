@@ -15,7 +15,7 @@ beforeEach(async () => {
   vi.stubGlobal("requestAnimationFrame", (run: () => void) => setTimeout(run, 16));
   vi.stubGlobal("cancelAnimationFrame", clearTimeout);
   host = new FakeHost();
-  session = new Session(host, "c", "default");
+  session = new Session(host, "c");
   session.start();
   await settle();
 });
@@ -160,7 +160,7 @@ describe("prompts of a conversation that moves", () => {
 
   beforeEach(() => {
     next = new FakeHost();
-    heir = new Session(next, "c", "default");
+    heir = new Session(next, "c");
   });
   afterEach(() => heir.close());
 
@@ -246,7 +246,7 @@ describe("pictures", () => {
     host.chat = () => new Promise(() => {});
     session.send("look", "default", pictures);
     const next = new FakeHost();
-    const heir = new Session(next, "c", "default");
+    const heir = new Session(next, "c");
     heir.start();
     heir.inherit(session);
     expect(heir.store.snapshot()[0]?.props.images).toEqual(pictures);

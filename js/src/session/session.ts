@@ -1,5 +1,5 @@
 import { type ReadonlySignal, signal } from "@preact/signals-core";
-import type { Approval, Health, Picture } from "../http/replies";
+import type { Approval, Health, Picture, Profile } from "../http/replies";
 import { standardRegistry } from "../sem/handlers";
 import type { Entity } from "../timeline/entities";
 import { TimelineStore } from "../timeline/store";
@@ -27,10 +27,12 @@ export class Session {
   readonly #open = new AbortController();
   readonly #notice = signal<string | null>(null);
   readonly #slow = signal<string | null>(null);
+  readonly #profiles = signal<readonly Profile[]>([]);
   #unwatch = () => {};
+  #asking = new AbortController();
   #math: Promise<MathModule> | null = null;
 
-  constructor(transport: Transport, convId: string, profile: string) {
+  constructor(transport: Transport, convId: string) {
     this.convId = convId;
     this.transportName = transport.name;
     this.pictureBytes = transport.pictureBytes;
@@ -40,10 +42,10 @@ export class Session {
     this.#manager = new WsManager({
       transport,
       convId,
-      profile,
       store: this.store,
       registry: standardRegistry(),
       keep: isLocal,
+      connected: () => this.askProfiles(),
       changed: () => {
         this.outbox.settle();
         this.outbox.sendInherited();
@@ -90,6 +92,15 @@ export class Session {
     return this.store.ofKind("tool_call");
   }
 
+  get pauses(): ReadonlySignal<readonly Entity[]> {
+    return this.store.ofKind("debugger_pause");
+  }
+
+  /** What prompts may be sent to; empty as long as nobody has said. */
+  get profiles(): ReadonlySignal<readonly Profile[]> {
+    return this.#profiles;
+  }
+
   start(): void {
     this.#unwatch = this.#transport.watch({
       back: () => this.retryNow(),
@@ -129,15 +140,26 @@ export class Session {
    * Says yes or no to a call that asks; its row tells what became of it. Returns why that did not work, else null.
    * A host that says no knows more than this page, which then asks for what it has missed.
    */
-  async approve(answer: Omit<Approval, "convId">): Promise<string | null> {
-    try {
-      await this.#transport.approve({ ...answer, convId: this.convId }, this.#open.signal);
-      return null;
-    } catch (error) {
-      const { kind, message } = asFailure(error);
-      if (kind === "http") this.#manager.refresh();
-      return message;
-    }
+  approve(answer: Omit<Approval, "convId">): Promise<string | null> {
+    return this.#answer((signal) => this.#transport.approve({ ...answer, convId: this.convId }, signal));
+  }
+
+  /** Lets a run that pauses go on; the same for the rest. */
+  resume(pauseId: string): Promise<string | null> {
+    return this.#answer((signal) => this.#transport.resume(this.convId, pauseId, signal));
+  }
+
+  /** Looks which profiles there are now. Where nobody answers, those that were known are as good as any. */
+  askProfiles(): void {
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    const signal = AbortSignal.any([this.#open.signal, this.#asking.signal]);
+    this.#transport.profiles(this.convId, signal).then(
+      (profiles) => {
+        this.#profiles.value = profiles;
+      },
+      () => {},
+    );
   }
 
   /** Stops the run that is going on, or takes a queued one out of the queue. */
@@ -157,6 +179,17 @@ export class Session {
       throw error;
     });
     return this.#math;
+  }
+
+  async #answer(say: (signal: AbortSignal) => Promise<void>): Promise<string | null> {
+    try {
+      await say(this.#open.signal);
+      return null;
+    } catch (error) {
+      const { kind, message } = asFailure(error);
+      if (kind === "http") this.#manager.refresh();
+      return message;
+    }
   }
 
   async #attempt(what: string, act: () => Promise<void>): Promise<void> {

@@ -5,6 +5,7 @@ import {
   type ChatRequest,
   type FailureKind,
   type Health,
+  type Profile,
   record,
   type TimelinePage,
   type TimelineQuery,
@@ -29,6 +30,8 @@ export class FakeHost implements Transport {
   readonly chats: ChatRequest[] = [];
   readonly stops: (string | undefined)[] = [];
   readonly approvals: Approval[] = [];
+  readonly resumed: string[] = [];
+  profileList: readonly Profile[] = [{ slug: "default", name: "Default" }];
   epoch = "one";
   seq = 0;
   opened = 0;
@@ -38,6 +41,7 @@ export class FakeHost implements Transport {
   failTimeline: Error[] = [];
   failChat: Error[] = [];
   failApprove: Error[] = [];
+  failResume: Error[] = [];
   /** The next streams are refused. */
   refuse = 0;
   /** Waits before a snapshot is answered; it is taken when asked for. */
@@ -60,7 +64,7 @@ export class FakeHost implements Transport {
     return this.health;
   }
 
-  open(_convId: string, _profile: string, events: ChannelEvents): Channel {
+  open(_convId: string, events: ChannelEvents): Channel {
     this.opened += 1;
     const socket: Socket = { events, n: 0 };
     if (this.refuse > 0) {
@@ -109,6 +113,21 @@ export class FakeHost implements Transport {
     const patch = { approval: { ...asked, state, reason }, status: denied ? "denied" : "running" };
     this.emit("tool.delta", callId, { patch });
     if (denied) this.emit("tool.done", callId, { status: "denied" });
+  }
+
+  async resume(_convId: string, pauseId: string): Promise<void> {
+    this.resumed.push(pauseId);
+    const error = this.failResume.shift();
+    if (error) throw error;
+    const row = this.store.get(pauseId);
+    if (row?.kind !== "debugger_pause") {
+      throw new ApiError("http", "There is no such pause.", 404, "unknown_pause");
+    }
+    this.emit("debugger.pause", pauseId, { ...row.props, status: "continued" });
+  }
+
+  async profiles(): Promise<readonly Profile[]> {
+    return this.profileList;
   }
 
   loadMath(): Promise<MathModule> {

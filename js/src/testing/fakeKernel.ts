@@ -13,6 +13,8 @@ export class FakeKernel implements Wire {
   readonly host = new FakeHost();
   /** What the page has sent, whether it was heard or not. */
   readonly asked: { op: string; rid: string; body: Message }[] = [];
+  /** What own kinds of rows are drawn with, by kind. */
+  renderers: unknown = {};
   /** Sending fails, as after a restart. */
   dead = false;
   /** Sending gives a promise. */
@@ -169,6 +171,15 @@ export class FakeKernel implements Wire {
         await this.host.approve({ ...answer, convId, ...(reason ? { reason: String(reason) } : {}) });
         return [200, { status: decision === "deny" ? "denied" : decision, call_id: callId }];
       }
+      case "resume":
+        await this.host.resume(convId, String(body.pause_id));
+        return [200, { status: "continued", pause_id: body.pause_id }];
+      case "profiles": {
+        const profiles = await this.host.profiles();
+        return [200, profiles.map(({ slug, name }) => ({ slug, display_name: name }))];
+      }
+      case "renderers":
+        return [200, this.renderers];
       case "math":
         return [200, "export const typeset = () => {};"];
       default:
@@ -180,7 +191,7 @@ export class FakeKernel implements Wire {
     this.#streams.add(rid);
     if (this.#channel) return;
     this.#before = this.#n;
-    this.#channel = this.host.open(convId, "default", {
+    this.#channel = this.host.open(convId, {
       message: (message) => {
         const frame = record(message);
         if (record(frame?.event)?.type === "ws.hello") return; // it goes with the answer

@@ -37,7 +37,7 @@ function start(): void {
 }
 
 function open(): Channel {
-  const channel = transport.open("c", "default", {
+  const channel = transport.open("c", {
     message: (message) => {
       const frame = readFrame(message);
       heard.push([frame?.n, frame?.event.type, frame?.event.id]);

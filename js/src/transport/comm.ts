@@ -6,11 +6,13 @@ import {
   promptBody,
   readChat,
   readHealth,
+  readProfiles,
   readTimeline,
   record,
   unreadable,
 } from "../http/replies";
 import { newKey } from "../ids";
+import { importText } from "../modules";
 import { Line, type Wire } from "./line";
 import {
   asFailure,
@@ -40,7 +42,7 @@ const TOO_LARGE =
 /** A kernel as the host: the same questions and the same frames, over a widget's comm. */
 export function commTransport(
   wire: Wire,
-  load: (source: string) => Promise<MathModule> = fromText,
+  load: (source: string) => Promise<unknown> = importText,
 ): Transport {
   const line = new Line(wire);
   let early = true;
@@ -83,13 +85,22 @@ export function commTransport(
       const body = { conv_id: approval.convId, call_id: approval.callId, ...decisionBody(approval) };
       check(await line.ask({ op: "approve", body, signal }));
     },
-    open: (convId, profile, events) => openStream(line, convId, profile, events),
+    async resume(convId, pauseId, signal) {
+      const body = { conv_id: convId, pause_id: pauseId };
+      check(await line.ask({ op: "resume", body, signal }));
+    },
+    async profiles(convId, signal) {
+      const body = { conv_id: convId };
+      const question = { op: "profiles", body, againMs: LOST_MS, signal, quiet: true };
+      return readProfiles(await line.ask(question));
+    },
+    open: (convId, events) => openStream(line, convId, events),
     async loadMath() {
       await line.hearing();
       const reply = await line.ask({ op: "math", body: {}, timeoutMs: MATH_MS });
       check(reply);
       if (typeof reply.body !== "string") throw unreadable(reply, "a typesetter");
-      return load(reply.body);
+      return (await load(reply.body)) as MathModule;
     },
   };
 }
@@ -98,7 +109,7 @@ export function commTransport(
  * The widget's stream, as one that begins with this page. The kernel numbers the frames of a widget for all of
  * its pages, so what came up to `base` is not ours, and our own numbers begin with the hello as 1.
  */
-function openStream(line: Line, convId: string, profile: string, events: ChannelEvents): Channel {
+function openStream(line: Line, convId: string, events: ChannelEvents): Channel {
   const rid = newKey();
   let base: number | null = null;
   let last = 0;
@@ -184,7 +195,7 @@ function openStream(line: Line, convId: string, profile: string, events: Channel
       if (done) return;
       const reply = await line.ask({
         op: "open",
-        body: { conv_id: convId, profile },
+        body: { conv_id: convId },
         rid,
         timeoutMs: LOST_MS,
       });
@@ -205,13 +216,4 @@ function openStream(line: Line, convId: string, profile: string, events: Channel
   };
   void open();
   return { close };
-}
-
-async function fromText(source: string): Promise<MathModule> {
-  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-  try {
-    return await import(/* @vite-ignore */ url);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
 }

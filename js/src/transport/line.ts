@@ -27,10 +27,12 @@ export interface Question {
 
 /** Who hears what the kernel says unasked. */
 export interface Listener {
-  frames(frames: readonly unknown[]): void;
-  closed(code: number): void;
+  frames?(frames: readonly unknown[]): void;
+  closed?(code: number): void;
+  /** What own kinds of rows are drawn with has changed. */
+  renderers?(): void;
   /** The comm is dead. */
-  gone(failure: Failure): void;
+  gone?(failure: Failure): void;
 }
 
 interface Waiting {
@@ -168,13 +170,17 @@ export class Line {
       this.#answered(message.rid, message);
       return;
     }
-    const { frames, closed } = message ?? {};
-    if (!Array.isArray(frames) && typeof closed !== "number") return;
+    const { frames, closed, renderers } = message ?? {};
+    const tell: ((listener: Listener) => void) | null = Array.isArray(frames)
+      ? (listener) => listener.frames?.(frames)
+      : typeof closed === "number"
+        ? (listener) => listener.closed?.(closed)
+        : renderers === true
+          ? (listener) => listener.renderers?.()
+          : null;
+    if (tell === null) return;
     this.#heard(false);
-    for (const listener of [...this.#listeners]) {
-      if (Array.isArray(frames)) listener.frames(frames);
-      else listener.closed(closed as number);
-    }
+    for (const listener of [...this.#listeners]) tell(listener);
     if (closed === LEAVES) this.#check(true);
   }
 
@@ -251,7 +257,7 @@ export class Line {
     const failure = gone();
     for (const rid of this.#waiting.keys()) this.#settle(rid)?.reject(failure);
     this.#tell(null);
-    if (!before) for (const listener of [...this.#listeners]) listener.gone(failure);
+    if (!before) for (const listener of [...this.#listeners]) listener.gone?.(failure);
   }
 
   #settle(rid: string): Waiting | undefined {

@@ -4,6 +4,7 @@ import type {
   ChatRequest,
   FailureKind,
   Health,
+  Profile,
   TimelinePage,
   TimelineQuery,
 } from "../http/replies";
@@ -21,12 +22,16 @@ export interface Transport {
   /** Is the host there, and who is it? Throws a `Failure` that says what is wrong. */
   probe(signal?: AbortSignal): Promise<Health>;
   /** Opens the stream of frames, and watches over its silence. Nothing is called after `close()`. */
-  open(convId: string, profile: string, events: ChannelEvents): Channel;
+  open(convId: string, events: ChannelEvents): Channel;
   timeline(query: TimelineQuery, signal?: AbortSignal): Promise<TimelinePage>;
   chat(request: ChatRequest, signal?: AbortSignal): Promise<ChatReply>;
   stop(convId: string, runId?: string, signal?: AbortSignal): Promise<void>;
   /** Says yes or no to a call that asks. */
   approve(approval: Approval, signal?: AbortSignal): Promise<void>;
+  /** Lets a run that pauses go on. */
+  resume(convId: string, pauseId: string, signal?: AbortSignal): Promise<void>;
+  /** The profiles that prompts of a conversation may be sent to. */
+  profiles(convId: string, signal?: AbortSignal): Promise<readonly Profile[]>;
   /** Loads the typesetter of formulas, which is too large to travel with every widget. */
   loadMath(): Promise<MathModule>;
 }

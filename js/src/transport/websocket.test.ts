@@ -38,7 +38,7 @@ const open = () => {
     origin: "http://localhost:8888",
     WebSocket: FakeSocket as unknown as typeof WebSocket,
   });
-  return transport.open("c", "default", {
+  return transport.open("c", {
     message: (message) => log.push(message),
     close: (reason) => log.push(reason),
     fail: (failure) => log.push(failure),
@@ -46,12 +46,12 @@ const open = () => {
 };
 
 describe("the address of a stream", () => {
-  it("follows the page's own, and never holds a token", () => {
-    expect(socketUrl("https://hub.example", "/user/me/", "nb-1", "")).toBe(
-      "wss://hub.example/user/me/webchat/ws?conv_id=nb-1&deltas=append&profile=default",
+  it("follows the page's own, and holds no token and no profile", () => {
+    expect(socketUrl("https://hub.example", "/user/me/", "nb-1")).toBe(
+      "wss://hub.example/user/me/webchat/ws?conv_id=nb-1&deltas=append",
     );
-    expect(socketUrl("http://localhost:1", "/", "a", "p q")).toBe(
-      "ws://localhost:1/webchat/ws?conv_id=a&deltas=append&profile=p+q",
+    expect(socketUrl("http://localhost:1", "/", "a")).toBe(
+      "ws://localhost:1/webchat/ws?conv_id=a&deltas=append",
     );
   });
 });

@@ -30,7 +30,9 @@ export function serverTransport(options: ServerOptions): Transport {
     chat: (request, signal) => api.chat(request, signal),
     stop: (convId, runId, signal) => api.stop(convId, runId, signal),
     approve: (approval, signal) => api.approve(approval, signal),
-    open: (convId, profile, events) => openSocket(options, convId, profile, events),
+    resume: (convId, pauseId, signal) => api.resume(convId, pauseId, signal),
+    profiles: (convId, signal) => api.profiles(convId, signal),
+    open: (convId, events) => openSocket(options, convId, events),
     loadMath: () => {
       const url = new URL(`${options.baseUrl}static/jupyter_server_webchat/math.js`, options.origin);
       return import(/* @vite-ignore */ url.href) as Promise<MathModule>;
@@ -38,20 +40,22 @@ export function serverTransport(options: ServerOptions): Transport {
   };
 }
 
-/** The address carries no token, ever: the cookie opens the socket. */
-export function socketUrl(origin: string, baseUrl: string, convId: string, profile: string): string {
+/**
+ * The address carries no token, ever: the cookie opens the socket. Nor does it name a profile: one that was removed
+ * keeps nobody from reading.
+ */
+export function socketUrl(origin: string, baseUrl: string, convId: string): string {
   const url = new URL(`${baseUrl}webchat/ws`, origin);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   url.searchParams.set("conv_id", convId);
   url.searchParams.set("deltas", "append");
-  url.searchParams.set("profile", profile || "default");
   return url.href;
 }
 
 /** A socket that is silent for too long is asked for a sign of life; one that gives none is lost. */
-function openSocket(options: ServerOptions, convId: string, profile: string, events: ChannelEvents): Channel {
+function openSocket(options: ServerOptions, convId: string, events: ChannelEvents): Channel {
   const Socket = options.WebSocket ?? WebSocket;
-  const socket = new Socket(socketUrl(options.origin, options.baseUrl, convId, profile));
+  const socket = new Socket(socketUrl(options.origin, options.baseUrl, convId));
   let opened = false;
   let done = false;
   let timer: ReturnType<typeof setTimeout>;

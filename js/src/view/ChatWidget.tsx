@@ -1,19 +1,27 @@
 import { signal } from "@preact/signals-core";
 import type { ComponentChildren } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
+import type { Renderers } from "../renderers/renderers";
 import type { Session } from "../session/session";
 import type { Phase } from "../ws/wsManager";
 import { Composer } from "./Composer";
 import { ErrorPanel } from "./ErrorPanel";
 import { useSignalValue, View, type ViewContext } from "./hooks";
 import { isShortcut } from "./keys";
+import { ProfileSelect } from "./ProfileSelect";
 import { StatusBar } from "./StatusBar";
 import { TimelineView } from "./TimelineView";
 import { usePictures } from "./usePictures";
 
 interface Props {
   session: Session;
+  /** What prompts go to; "" leaves it to the host. */
   profile: string;
+  /** Called when a person wants another profile. */
+  onProfile?: (slug: string) => void;
+  /** Shows this run only, and takes no prompts. */
+  run?: string;
+  renderers?: Renderers | null;
   /** A CSS length, or "" to grow with the content. */
   height?: string;
   header?: ComponentChildren;
@@ -22,7 +30,8 @@ interface Props {
 }
 
 /** The whole chat, for one conversation. It knows a session and no transport. */
-export function ChatWidget({ session, profile, height = "", header, onSend }: Props) {
+export function ChatWidget(props: Props) {
+  const { session, profile, onProfile, run = "", renderers = null, height = "", header, onSend } = props;
   const status = useSignalValue(session.status);
   const runs = useSignalValue(session.runs);
   const notice = useSignalValue(session.notice);
@@ -37,6 +46,8 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
     () => ({
       session,
       profile,
+      run,
+      renderers,
       send: (prompt, pictures) => {
         onSend?.();
         session.send(prompt, profile, pictures);
@@ -52,7 +63,8 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         const rows = root.current?.querySelectorAll<HTMLElement>("[data-part=turn]") ?? [];
         const row = [...rows].find((each) => each.dataset.id === id);
         row?.scrollIntoView({ block: "nearest" });
-        row?.querySelector<HTMLElement>("[data-part=approval]")?.focus({ preventScroll: true });
+        const asks = row?.querySelector<HTMLElement>("[data-part=approval], [data-part=pause]");
+        asks?.focus({ preventScroll: true });
       },
       goOn: () => {
         const page = root.current?.getRootNode() as Document | ShadowRoot | undefined;
@@ -61,11 +73,13 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         if (here) input.current?.focus({ preventScroll: true });
       },
     }),
-    [session, profile, onSend, sent, put],
+    [session, profile, run, renderers, onSend, sent, put],
   );
   const { failure, hydrated } = status;
   const ended = failure?.kind === "gone";
-  const running = ended ? undefined : runs.findLast((run) => run.props.status === "started");
+  const running = ended
+    ? undefined
+    : runs.findLast(({ id, props }) => props.status === "started" && (run === "" || id === run));
   const blocked = status.phase === "error" && !hydrated;
   return (
     <View.Provider value={view}>
@@ -77,6 +91,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         data-part="root"
         data-transport={session.transportName}
         data-state={stateOf(status.phase)}
+        data-run={run === "" ? undefined : run}
         style={height === "" ? undefined : { height, minHeight: "160px", maxHeight: "none" }}
         onKeyDown={keepHere}
         onKeyUp={keepHere}
@@ -84,7 +99,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         onContextMenu={keepHere}
         data-drop={over}
         onDragOver={(event) => {
-          if (ended || !event.dataTransfer?.types.includes("Files")) return;
+          if (run !== "" || ended || !event.dataTransfer?.types.includes("Files")) return;
           event.preventDefault(); // which says: here
           event.stopPropagation();
           setOver(true);
@@ -95,7 +110,7 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
         onDrop={(event) => {
           setOver(false);
           const files = [...(event.dataTransfer?.files ?? [])];
-          if (ended || files.length === 0) return;
+          if (run !== "" || ended || files.length === 0) return;
           event.preventDefault(); // or the page goes away to show the file
           event.stopPropagation();
           attached.add(files);
@@ -111,24 +126,39 @@ export function ChatWidget({ session, profile, height = "", header, onSend }: Pr
           </div>
         )}
         <div class="wc-foot" hidden={blocked}>
-          <Composer
-            input={input}
-            draft={draft}
-            setDraft={setDraft}
-            attached={attached}
-            running={running !== undefined}
-            canSend={!blocked && !ended}
-            ended={ended}
-            onSend={(prompt) => {
-              view.send(prompt, attached.pictures);
-              attached.clear();
-            }}
-            onStop={() => session.stop(running?.id)}
-          />
-          <StatusBar />
+          {run === "" && (
+            <Composer
+              input={input}
+              draft={draft}
+              setDraft={setDraft}
+              attached={attached}
+              running={running !== undefined}
+              canSend={!blocked && !ended}
+              ended={ended}
+              onSend={(prompt) => {
+                view.send(prompt, attached.pictures);
+                attached.clear();
+              }}
+              onStop={() => session.stop(running?.id)}
+            />
+          )}
+          <div class="wc-below">
+            <StatusBar />
+            {run !== "" && running && <StopLink onStop={() => session.stop(run)} />}
+            {run === "" && onProfile && <ProfileSelect onPick={onProfile} />}
+          </div>
         </div>
       </div>
     </View.Provider>
+  );
+}
+
+/** The way to stop the one run of a view, which has no composer. */
+function StopLink({ onStop }: { onStop: () => Promise<void> }) {
+  return (
+    <button type="button" class="wc-link" data-part="stop-button" onClick={() => void onStop()}>
+      Stop
+    </button>
   );
 }
 

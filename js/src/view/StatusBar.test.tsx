@@ -16,7 +16,7 @@ const says = (engine: string, model: string | null) => {
 };
 
 async function open(): Promise<void> {
-  session = new Session(host, "c", "default");
+  session = new Session(host, "c");
   session.start();
   render(<ChatWidget session={session} profile="default" />, el);
   await settle();

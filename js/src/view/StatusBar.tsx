@@ -1,9 +1,9 @@
 import { questionOf } from "../cards/approval";
 import type { Health } from "../http/replies";
-import type { Entity } from "../timeline/entities";
+import { type Entity, isTerminal } from "../timeline/entities";
 import type { Phase } from "../ws/wsManager";
 import { whoAnswers } from "./EmptyState";
-import { useSignalValue, useView } from "./hooks";
+import { shows, useSignalValue, useView } from "./hooks";
 
 const STATES: Partial<Record<Phase, string>> = {
   connecting: "Connecting…",
@@ -16,36 +16,62 @@ const STATES: Partial<Record<Phase, string>> = {
 
 /** One quiet line: the connection only when it is not well, the model, the tokens of the last run. */
 export function StatusBar() {
-  const { session, show } = useView();
+  const view = useView();
+  const { session } = view;
   const { phase } = useSignalValue(session.status);
   const slow = useSignalValue(session.slow);
   const health = useSignalValue(session.health);
   const since = useSignalValue(session.since);
-  const runs = useSignalValue(session.runs);
-  const asking = useSignalValue(session.calls).filter((call) => questionOf(call) !== null);
+  const profiles = useSignalValue(session.profiles);
+  const runs = useSignalValue(session.runs).filter(({ id }) => shows(view, id));
   const usage = lastUsage(runs);
   const state = slow ?? STATES[phase];
   const place = session.transportName === "kernel" ? " · in this kernel" : "";
+  const profile = lastProfile(runs, since);
+  const by = profile === null ? "" : ` · ${profiles.find(({ slug }) => slug === profile)?.name ?? profile}`;
   return (
     <div class="wc-status" data-part="statusbar" role="status">
       {state && <span class="wc-connection">{state}</span>}
-      {asking[0] && <Asking count={asking.length} onShow={() => show(asking[0]?.id ?? "")} />}
-      {health && <span>{`${lastModel(health, runs, since) ?? whoAnswers(health)}${place}`}</span>}
+      <Open />
+      {health && <span>{`${lastModel(health, runs, since) ?? whoAnswers(health)}${by}${place}`}</span>}
       {usage && <span>{usage}</span>}
     </div>
   );
 }
 
-/** A run goes on only when a person has answered, and the question may have been scrolled away. */
-function Asking({ count, onShow }: { count: number; onShow: () => void }) {
+/** A run goes on only when a person has acted, and what it waits for may have been scrolled away. */
+function Open() {
+  const view = useView();
+  const { session, show } = view;
+  const mine = ({ id }: Entity) => shows(view, id);
+  const asking = useSignalValue(session.calls).filter((call) => mine(call) && questionOf(call) !== null);
+  const paused = useSignalValue(session.pauses).filter(
+    (row) => mine(row) && !isTerminal(row.kind, row.props),
+  );
+  const [first] = [...asking, ...paused];
+  if (first === undefined) return null;
+  const more = asking.length > 1 ? ` to ${asking.length} questions` : "";
   return (
     <span class="wc-asking">
-      Waiting for your answer{count > 1 && ` to ${count} questions`}
-      <button type="button" class="wc-link" data-part="show-approval" onClick={onShow}>
+      {asking.length > 0 ? `Waiting for your answer${more}` : "Paused"}
+      <button
+        type="button"
+        class="wc-link"
+        data-part={asking.length > 0 ? "show-approval" : "show-pause"}
+        onClick={() => show(first.id)}
+      >
         Show
       </button>
     </span>
   );
+}
+
+/** The profile of the newest run, where that is another than the default one and of this connection. */
+function lastProfile(runs: readonly Entity[], since: number): string | null {
+  const last = runs.findLast(({ props }) => props.status !== "queued");
+  const profile = last?.props.profile;
+  if (last === undefined || typeof profile !== "string" || profile === "default") return null;
+  return last.props.status === "started" || (last.createdSeq ?? 0) > since ? profile : null;
 }
 
 /**

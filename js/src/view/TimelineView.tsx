@@ -1,17 +1,21 @@
 import type { ReadonlySignal } from "@preact/signals-core";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { isMoving } from "../cards/cards";
 import type { Entity } from "../timeline/entities";
+import type { Row } from "../timeline/store";
 import { EmptyState } from "./EmptyState";
-import { useSignalValue, useView } from "./hooks";
+import { shows, useSignalValue, useView } from "./hooks";
 import { Icon } from "./icons";
 import { Follower } from "./scroll";
 import { Turn, TurnRow } from "./Turn";
 
 /** The rows, in a scroller of their own that follows the end unless a person has scrolled away from it. */
 export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
-  const { session } = useView();
-  const rows = useSignalValue(session.store.order);
-  const runs = useSignalValue(session.runs);
+  const view = useView();
+  const { session } = view;
+  const all = useSignalValue(session.store.order);
+  const rows = all.filter(({ entity }) => shows(view, entity.peek().id));
+  const runs = useSignalValue(session.runs).filter(({ id }) => shows(view, id));
   const status = useSignalValue(session.status);
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
@@ -26,6 +30,11 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
     return () => following.close();
   }, []);
   useEffect(() => follower.current?.toEnd(), [count]);
+  const more = useSignalValue(session.more);
+  useEffect(() => {
+    // a run of long ago is not among the newest rows
+    if (more && view.run !== "" && !session.store.has(view.run)) void session.loadEarlier();
+  }, [all, more]);
 
   const queued = runs.filter((run) => run.props.status === "queued" && !session.outbox.showsRun(run));
   const empty = rows.every((row) => row.entity.peek().kind === "run") && queued.length === 0;
@@ -41,12 +50,12 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
         aria-label="Conversation"
       >
         <div ref={content} class="wc-column">
-          <Earlier before={() => follower.current?.holdPlace()} />
-          {empty && status.hydrated && <EmptyState />}
+          {view.run === "" && <Earlier before={() => follower.current?.holdPlace()} />}
+          {view.run === "" && empty && status.hydrated && <EmptyState />}
           {rows.map((row) => (
             <TurnRow key={row.key} row={row} />
           ))}
-          <Waiting runs={runs} />
+          <Waiting rows={rows} runs={runs} />
           {queued.map((run) => (
             <Turn key={run.id} entity={asPrompt(run)} />
           ))}
@@ -94,12 +103,13 @@ function Earlier({ before }: { before: () => void }) {
 }
 
 /** A run has begun and nothing of it moves on the screen yet. */
-function Waiting({ runs }: { runs: readonly Entity[] }) {
+function Waiting({ rows, runs }: { rows: readonly Row[]; runs: readonly Entity[] }) {
   const { session } = useView();
-  const rows = useSignalValue(session.store.order);
   const calls = useSignalValue(session.calls);
+  const pauses = useSignalValue(session.pauses);
   if (!runs.some((run) => run.props.status === "started")) return null;
   if (calls.some((call) => call.props.done !== true)) return null;
+  if (pauses.some((pause) => pause.props.status === "paused")) return null;
   const last = rows.findLast(
     ({ entity }) => entity.peek().kind !== "run" && entity.peek().props.local !== true,
   );
@@ -107,7 +117,7 @@ function Waiting({ runs }: { runs: readonly Entity[] }) {
 }
 
 function Dots({ last }: { last: ReadonlySignal<Entity> }) {
-  if (useSignalValue(last).props.streaming === true) return null;
+  if (isMoving(useSignalValue(last))) return null;
   return (
     <div class="wc-dots" role="status" aria-label="Waiting for the reply">
       <i />

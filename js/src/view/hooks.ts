@@ -2,6 +2,7 @@ import type { ReadonlySignal } from "@preact/signals-core";
 import { createContext } from "preact";
 import { useContext, useLayoutEffect, useReducer, useRef } from "preact/hooks";
 import type { Picture } from "../http/replies";
+import type { Renderers } from "../renderers/renderers";
 import type { Session } from "../session/session";
 
 /**
@@ -34,6 +35,10 @@ export function usePicked<T, P>(source: ReadonlySignal<T>, pick: (value: T) => P
 export interface ViewContext {
   readonly session: Session;
   readonly profile: string;
+  /** The one run that this view shows; "": all of the conversation. */
+  readonly run: string;
+  /** What own kinds of rows are drawn with; null where there is no kernel that could say. */
+  readonly renderers: Renderers | null;
   /** Sends a prompt as if it were typed. */
   readonly send: (prompt: string, pictures?: readonly Picture[]) => void;
   /** Puts a text and its pictures into the composer, before what is there. */
@@ -42,6 +47,11 @@ export interface ViewContext {
   readonly show: (id: string) => void;
   /** What had the focus is done with: puts it where a person goes on, unless they have gone elsewhere. */
   readonly goOn: () => void;
+}
+
+/** Is this row, by its id, one of those that a view shows? */
+export function shows({ run }: ViewContext, id: string): boolean {
+  return run === "" || id === run || id.startsWith(`${run}:`);
 }
 
 export const View = createContext<ViewContext | null>(null);

@@ -202,7 +202,6 @@ async function session<S extends { do: string; ms?: number }>(
   const manager = new WsManager({
     transport,
     convId: "c",
-    profile: "default",
     store,
     registry: standardRegistry(),
   });

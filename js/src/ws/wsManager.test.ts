@@ -18,7 +18,6 @@ beforeEach(() => {
   manager = new WsManager({
     transport: host,
     convId: "c",
-    profile: "default",
     store,
     registry: standardRegistry(),
     backoff: new Backoff(400, 15_000, () => 1),

@@ -35,11 +35,12 @@ export interface Status {
 export interface ManagerOptions {
   readonly transport: Transport;
   readonly convId: string;
-  readonly profile: string;
   readonly store: TimelineStore;
   readonly registry: SemRegistry;
   /** Rows that only this page knows; they survive a change of history. */
   readonly keep?: (entity: Entity) => boolean;
+  /** Called when the host has taken this page in, before its rows are here. */
+  readonly connected?: () => void;
   /** Called after each batch of applied frames or rows. */
   readonly changed?: () => void;
   readonly backoff?: Backoff;
@@ -56,7 +57,7 @@ const REFUSALS = 4;
 /** What may be over in a moment. */
 const PASSING: ReadonlySet<Failure["kind"]> = new Set(["network", "busy", "kernel", "moved"]);
 const REFUSED =
-  "The server answers but refuses the live connection of this chat. A proxy that lets no WebSocket through does that, and a profile that the server does not know.";
+  "The server answers but refuses the live connection of this chat. A proxy that lets no WebSocket through does that.";
 
 interface Held extends Gated {
   readonly frame: SemFrame;
@@ -145,7 +146,7 @@ export class WsManager {
 
   /** Asks who is there each time: a host that comes back may have another engine. */
   async #connect(): Promise<void> {
-    const { transport, convId, profile } = this.#options;
+    const { transport, convId } = this.#options;
     const connection = new AbortController();
     this.#connection = connection;
     try {
@@ -156,7 +157,7 @@ export class WsManager {
       if (this.#backoff.attempt > 1) await transport.timeline({ convId, limit: 1 }, connection.signal);
       if (connection.signal.aborted) return;
       this.#gate.restart();
-      this.#channel = transport.open(convId, profile, {
+      this.#channel = transport.open(convId, {
         message: (message) => {
           if (!connection.signal.aborted) this.#receive(message, connection);
         },
@@ -188,6 +189,7 @@ export class WsManager {
       }
       this.#since.value = hello.version;
       this.#enter("buffering");
+      this.#options.connected?.();
       void this.#hydrate(hello.epoch, hello.version, connection);
       return;
     }
