@@ -170,6 +170,8 @@ class Port:
             "chat": self._chat,
             "stop": self._stop,
             "approve": self._approve,
+            "resume": self._resume,
+            "profiles": self._profiles,
             "math": self._math,
             "renderers": self._draw,
         }
@@ -288,6 +290,16 @@ class Port:
         await (await self._service()).approve(conv_id, call_id, decision)
         status = "denied" if decision.decision == "deny" else decision.decision
         return _Reply({"status": status, "call_id": call_id})
+
+    async def _resume(self, rid: str, body: JSONObject) -> _Reply:
+        conv_id = self._own(body)
+        pause_id = str(body.get("pause_id"))
+        await (await self._service()).resume(conv_id, pause_id)
+        return _Reply({"status": "continued", "pause_id": pause_id})
+
+    async def _profiles(self, rid: str, body: JSONObject) -> _Reply:
+        conv_id = self._own(body)
+        return _Reply((await self._service()).profiles(conv_id))
 
     async def _math(self, rid: str, body: JSONObject) -> _Reply:
         return _Reply(_typesetter())

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from webchat_widget.engines.environment import EnvironmentEngine
 from webchat_widget.engines.function import FunctionEngine
 from webchat_widget.engines.openai import OpenAIEngine
 from webchat_widget.errors import ConversationHeld, ShuttingDown
+from webchat_widget.middlewares.base import Middlewares
 from webchat_widget.profiles import DEFAULT, Profile, Profiles
 from webchat_widget.requests import parse_settings
 from webchat_widget.runtime.environment import Environment, RuntimeSettings
@@ -35,7 +36,9 @@ from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.tools.threads import run_in_thread
 from webchat_widget.typing import JSONObject
 
-__all__ = ["Equipment", "Hosted", "engine_of"]
+from .profiles import HOST_TOOLS, kernel_profiles
+
+__all__ = ["Equipment", "Hosted", "check", "engine_of", "profiles_of"]
 
 _SETTINGS = RuntimeSettings(
     # A comm is paced to what the server lets through, so a long text may take a while.
@@ -53,11 +56,14 @@ def _held() -> ConversationHeld:
 
 class Equipment(Struct, frozen=True):
     """What a conversation has of its notebook: an engine (without one, what the environment names), tools
-    beside its profile's, and the texts that stand for `@name` in a prompt."""
+    beside its profile's, the texts that stand for `@name` in a prompt, profiles, and the kinds of middlewares
+    that were made in it."""
 
     engine: Engine | None = None
     tools: ToolRegistry = field(default_factory=ToolRegistry)
     contexts: Mapping[str, str] = field(default_factory=dict)
+    profiles: Sequence[Profile] = ()
+    kinds: Middlewares = field(default_factory=Middlewares)
 
 
 def engine_of(given: Any) -> Engine | None:
@@ -130,7 +136,7 @@ class Hosted:
             self._claim, self._claimed = claim, False
         if (env := self._env) is not None and self._service is not None:
             env.engine, env.tools, env.profiles = _answering(equipment)
-            self._service.equip(self.conv_id, equipment.tools, equipment.contexts)
+            _give(self._service, self.conv_id, equipment)
 
     async def ready(self) -> ChatService:
         """The service, with the file open and the settings stored.
@@ -177,7 +183,7 @@ class Hosted:
             self._service = ChatService(self._env)
             self._warming = asyncio.create_task(_warm_up(engine), name="webchat-warm-up")
             # Before it starts: a run that waited for a yes when the kernel ended goes on with its tools.
-            self._service.equip(self.conv_id, self._equipment.tools, self._equipment.contexts)
+            _give(self._service, self.conv_id, self._equipment)
             if self._folder is not None:
                 self._resting = asyncio.create_task(self._rest(), name="webchat-rest")
         return self._service
@@ -214,10 +220,31 @@ async def _warm_up(engine: Engine) -> None:
             await run_in_thread(partial(import_module, "openai"))
 
 
+def _give(service: ChatService, conv_id: str, equipment: Equipment) -> None:
+    service.equip(conv_id, equipment.tools, equipment.contexts, equipment.profiles)
+
+
 def _answering(equipment: Equipment) -> tuple[Engine, ToolRegistry, Profiles]:
-    """The engine, and what it has without the conversation's own: the demo's calculator for the demo."""
-    if equipment.engine is not None:
-        return equipment.engine, ToolRegistry(), Profiles()
-    demo = ToolRegistry(tool for tool in (function_tool(calculate),) if tool.name not in equipment.tools)
-    engine = EnvironmentEngine(demo_tools=frozenset(demo.names))
-    return engine, demo, Profiles(Profile(slug=DEFAULT, tools=demo.names))
+    """The engine, and what it has without the conversation's own."""
+    engine = equipment.engine
+    if engine is None:
+        engine = EnvironmentEngine(demo_tools=frozenset(_demo_tools(equipment)))
+    return engine, ToolRegistry([function_tool(calculate)]), profiles_of(equipment)
+
+
+def _demo_tools(equipment: Equipment) -> tuple[str, ...]:
+    """What the demo has without being told: the calculator."""
+    return tuple(name for name in HOST_TOOLS if equipment.engine is None and name not in equipment.tools)
+
+
+def profiles_of(equipment: Equipment) -> Profiles:
+    """The profiles that a conversation has here, without its own."""
+    default = Profile(slug=DEFAULT, display_name="Default", tools=_demo_tools(equipment))
+    return kernel_profiles(default, equipment.kinds)
+
+
+def check(equipment: Equipment, settings: JSONObject) -> None:
+    """Raise NotAllowed for profiles and settings that a conversation in this kernel can't have."""
+    profiles = profiles_of(equipment)
+    profiles.check_own(equipment.profiles, equipment.tools)
+    profiles.check(DEFAULT, parse_settings(msgspec.json.encode(settings)), equipment.tools)

@@ -203,8 +203,8 @@ class ChatWidget(anywidget.AnyWidget):
     ) -> Run:
         """Send a prompt, as if it were typed in the widget.
 
-        What is named beside it holds for this prompt alone; `tools` are those of the chat, or their names, and
-        `[]` is none.
+        What is named beside it holds for this prompt alone; `tools` are some of the chat's, or their names,
+        and `[]` is none.
 
         Done when the prompt is on disk; `run.wait()` or `await run` waits for the answer. Raises WebChatError
         for a prompt that is refused, and where the chat can't be reached or has no disk to write to.
