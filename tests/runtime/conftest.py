@@ -95,7 +95,7 @@ def _marked(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Start a chat: `await start(engine, settings=…, store=…, tools=[…])`; all are closed at the end.
+    """Start a chat: `await start(engine, settings=…, tools=[…], middlewares=[…])`; all are closed at the end.
 
     Nobody is asked about a tool that is not marked with `@tool`.
     """
@@ -107,10 +107,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         settings: RuntimeSettings | None = None,
         store: TimelineStore | None = None,
         tools: tuple[Callable[..., Any], ...] = (),
+        middlewares: tuple[Any, ...] = (),
     ) -> Chat:
         store = store or SQLiteStore(tmp_path / "timeline.sqlite")
         registry = ToolRegistry(function_tool(_marked(fn)) for fn in tools)
-        profile = Profile(slug="default", tools=registry.names)
+        profile = Profile(slug="default", tools=registry.names, middlewares=middlewares)
         env = Environment(
             engine=engine or ScriptedEngine(),
             store=store,

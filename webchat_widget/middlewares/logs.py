@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import aclosing
+from time import monotonic
 from typing import ClassVar, Literal
 
 from webchat_widget.events import Finish, LogWritten
@@ -23,13 +23,13 @@ class Logging(Middleware, frozen=True):
 
     async def stream(self, turn: Turn, ask: Ask, run: RunView) -> Stream:
         """Ask, and tell of it when the answer has ended."""
-        begun = time.monotonic()
+        begun = monotonic()
         finish: Finish | None = None
         seconds = 0.0
         async with aclosing(ask(turn)) as said:
             async for each in said:
                 if isinstance(each, Finish):
-                    finish, seconds = each, time.monotonic() - begun
+                    finish, seconds = each, monotonic() - begun
                 yield each
         if finish is None:
             return
