@@ -188,7 +188,7 @@ class TestWordsOfTheSystemThatAreNoUnicode:
 def over_the_comm(case: dict[str, Any]) -> tuple[str, Any] | None:
     """The op and body that a case of HTTP is here; None for what no comm can carry."""
     path, _, query = case["path"].partition("?")
-    if "headers" in case or "contentType" in case or path.endswith("/settings"):
+    if "headers" in case or "contentType" in case or path.endswith("/settings") or path.startswith("api/"):
         return None
     if path == "timeline":
         body = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
@@ -200,6 +200,8 @@ def over_the_comm(case: dict[str, Any]) -> tuple[str, Any] | None:
     if not isinstance(sent, dict):
         return "chat", sent
     first, *rest = path.split("/")
+    if "pauses" in rest:
+        return "resume", {**sent, "conv_id": rest[0], "pause_id": rest[-1]}
     if first == "conversations":
         return "stop", {**sent, "conv_id": rest[0]}
     return "chat", {"conv_id": "a", **sent, **({"profile": rest[0]} if rest else {})}

@@ -318,7 +318,7 @@ class TestInTheKernel:
                 chat.send(prompt)
             assert error.value.status in (400, 413)
         with pytest.raises(NotFound):
-            ChatWidget("c", profile="nobody", engine=ScriptedEngine()).send("hi")
+            chat.send("hi", profile="nobody")
         assert ChatWidget("c").entities == []
 
     def test_stop(self) -> None:
