@@ -283,6 +283,7 @@ async def test_a_page_is_told_of_no_version_that_it_was_not_sent(start: Start) -
     async with asyncio.timeout(10):
         while not await turns(chat):
             await asyncio.sleep(0)
+    await page.until("timeline.upsert")
     assert chat.service.pong("c").event["data"]["version"] == page.of("timeline.upsert")[-1]["seq"]
     gate.set()
     await page.until("run.finished")
