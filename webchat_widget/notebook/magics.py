@@ -87,7 +87,7 @@ class ChatMagics(Magics):
     @line_magic("chat")  # type: ignore[arg-type]
     def command(self, line: str) -> Any:
         """The notebook's chat. `%chat` shows it; `%chat help` tells the commands; `%%chat` asks."""
-        given = self.command.parser.parse_args(_words(line))
+        given = self.command.parser.parse_intermixed_args(_words(line))
         name, *rest = given.words or ("",)
         if name not in ("", *_COMMANDS):
             raise UsageError(_unknown(name))
@@ -186,9 +186,7 @@ class ChatMagics(Magics):
             with file.open("w" if force else "x", encoding="utf-8") as opened:
                 opened.write(text)
         except FileExistsError:
-            raise UsageError(
-                f"{name} is there already; `%chat export {name} --force` overwrites it."
-            ) from None
+            raise UsageError(f"{name} is there already; with --force it is overwritten.") from None
         except OSError as error:
             raise UsageError(f"{name} can't be written: {error.strerror}.") from None
         print(f"Wrote {name}.")

@@ -22,6 +22,7 @@ class RunView(ChatWidget):
     def __init__(self, chat: ChatWidget, run_id: str) -> None:
         self._written, self._memory, self._home = chat._written, chat._memory, chat._home
         self._appear(conv_id=chat.conv_id, profile=chat.profile, _run=run_id)
+        self._renderers.update(chat._renderers)
 
     def _receive(self, _: Any, content: Any, buffers: Any) -> None:
         self.heard = True
@@ -40,6 +41,7 @@ class Sibling(ChatWidget):
         self._home = home_of(conv_id, memory=self._memory)
         self._home.settle(chat._home.wishes)  # what fails is said again by whatever is asked of it
         self._appear(conv_id=conv_id, profile=chat.profile, height=chat.height)
+        self._renderers.update(chat._renderers)
         self._followed |= chat._followed
         if self._followed:
             after_cells(self._refresh)
