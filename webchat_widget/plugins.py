@@ -57,11 +57,13 @@ def installed_profiles(
     found: dict[str, Profile] = {}
     for point in metadata.entry_points(group="webchat_widget.profiles"):
         try:
+            several: dict[str, Profile] = {}
             for profile in _profiles(point.load()):
-                if profile.slug == DEFAULT or profile.slug in found:
+                if profile.slug == DEFAULT or profile.slug in found | several:
                     raise ValueError(f"there is a profile {profile.slug} already")
                 known.check_host(profile, tools)
-                found[profile.slug] = profile
+                several[profile.slug] = profile
+            found |= several
         except Exception as error:
             _leave_out(log, point, error)
     return tuple(found.values())

@@ -224,6 +224,10 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
                 default, self.profiles, self.middlewares, self.models, self._tools.names, self.log
             )
         except ValueError as error:
+            assert self.serverapp is not None
+            if self.serverapp.starter_app is self:  # `jupyter webchat`, which is nothing without the chat
+                self.log.critical("webchat: %s", error)
+                self.exit(1)
             raise TraitError(str(error)) from None
 
     def _environment(self, profiles: Profiles) -> Environment:

@@ -97,7 +97,8 @@ def _marked(fn: Callable[..., Any]) -> Callable[..., Any]:
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start a chat: `await start(engine, settings=…, tools=[…], middlewares=[…])`; all are closed at the end.
 
-    Nobody is asked about a tool that is not marked with `@tool`.
+    `profiles` are beside the default one, which has the tools and middlewares. Nobody is asked about a tool
+    that is not marked with `@tool`.
     """
     begun: list[Chat] = []
 
@@ -108,6 +109,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         store: TimelineStore | None = None,
         tools: tuple[Callable[..., Any], ...] = (),
         middlewares: tuple[Any, ...] = (),
+        profiles: tuple[Profile, ...] = (),
     ) -> Chat:
         store = store or SQLiteStore(tmp_path / "timeline.sqlite")
         registry = ToolRegistry(function_tool(_marked(fn)) for fn in tools)
@@ -115,7 +117,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         env = Environment(
             engine=engine or ScriptedEngine(),
             store=store,
-            profiles=Profiles(profile),
+            profiles=Profiles(profile, *profiles),
             tools=registry,
             settings=settings or RuntimeSettings(),
         )

@@ -34,6 +34,11 @@ _CASES: dict[str, tuple[ev.RunEvent, dict[str, Any], tuple[str, str, dict[str, A
         },
         ("q", "run", {"status": "started", "prompt": "hi", "queuePosition": 0}),
     ),
+    "a run of another profile than the default one": (
+        ev.RunChanged(id="q", status="started", profile="sql"),
+        {"type": "run.started", "id": "q", "data": {"runId": "q", "status": "started", "profile": "sql"}},
+        ("q", "run", {"status": "started", "profile": "sql"}),
+    ),
     "a run that failed": (
         ev.RunChanged(id="r", status="failed", usage=_USAGE, stop_reason="error", error="It broke."),
         {
