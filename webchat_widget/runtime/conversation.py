@@ -14,8 +14,6 @@ from msgspec import Struct
 
 from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, WebChatError
 from webchat_widget.events import (
-    CallDone,
-    CallResult,
     ErrorRaised,
     Finish,
     LogWritten,
@@ -364,11 +362,11 @@ class Conversation:
             self._env.log.error("webchat: the end of run %s is not on disk yet: %s", run.id, unsaved)
 
     def _left_open(self, run: Run) -> list[RunEvent]:
-        """The ends of the calls of a run that could not go on from its checkpoint."""
+        """The ends of what a run has left open that could not go on from its checkpoint."""
         if run.checkpoint is None:
             return []
         closing, _ = closing_events(run.id, run.request, self.stream.timeline, run.checkpoint)
-        return [event for event in closing if isinstance(event, CallResult | CallDone)]
+        return [event for event in closing if not isinstance(event, ErrorRaised | RunChanged)]
 
     async def _suspend(self, loop: ToolLoop) -> None:
         """Leave a run that waits for a person as it is: it goes on when the conversation is opened again."""
