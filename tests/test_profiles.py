@@ -12,10 +12,9 @@ import pytest
 
 from webchat_widget import Middleware, Profile
 from webchat_widget.errors import NotAllowed, NotFound
-from webchat_widget.middlewares.base import Middlewares
 from webchat_widget.middlewares.builtin import BUILTIN
 from webchat_widget.middlewares.system_prompt import SystemPrompt
-from webchat_widget.plugins import checked_kind, installed_middlewares, installed_profiles
+from webchat_widget.plugins import installed_middlewares, installed_profiles
 from webchat_widget.profiles import DEFAULT, Profiles, profile_of
 from webchat_widget.requests import Overrides
 
@@ -65,7 +64,7 @@ class TestWhatMayBeSaid:
             name: ClassVar[str] = "calls"
             what: Any = None
 
-        with pytest.raises(ValueError, match="The profile 'a' is malformed.*object"):
+        with pytest.raises(ValueError, match=r"The profile 'a' is malformed.*object"):
             profile_of(Profile(slug="a", middlewares=[Calls(object())]))
 
 
@@ -219,12 +218,13 @@ class Step(Middleware, frozen=True):
 
 SQL = Profile(slug="sql", middlewares=[Loud(times=2)])
 def several():
-    return [SQL, {"slug": "data", "tools": ["calculate"]}]
+    return [{"slug": "data", "tools": ["calculate"]}, SQL]
 def broken():
     raise LookupError("no file")
 UNKNOWN = Profile(slug="unknown", middlewares=["nothing"])
 TOOLS = Profile(slug="tools", tools=["shell"])
 DEFAULT = Profile(slug="default")
+DATA = Profile(slug="data", display_name="First")
 NUMBER = 7
 """
 
@@ -255,7 +255,7 @@ class TestInstalledPackages:
         log = logging.getLogger("test")
         kinds = installed_middlewares(log)
         assert [kind.name for kind in kinds] == ["loud"]
-        sql, data = installed_profiles(log, kinds.over(BUILTIN), ("calculate",))
+        data, sql = installed_profiles(log, kinds.over(BUILTIN), ("calculate",))
         assert (sql.slug, data.slug) == ("sql", "data")
         (loud,) = Profiles(sql, middlewares=kinds).choose("sql", Overrides()).middlewares
         assert loud.spec() == {"name": "loud", "config": {"times": 2}}
@@ -283,26 +283,14 @@ class TestInstalledPackages:
         install("wrong", "\n".join(f"[webchat_widget.{name}]\n{of}" for name, of in points.items()))
         log = logging.getLogger("test")
         found = installed_profiles(log, installed_middlewares(log).over(BUILTIN), ("calculate",))
-        assert [profile.slug for profile in found] == ["sql", "data"]
+        assert [profile.slug for profile in found] == ["data", "sql"]
         (line,) = caplog.messages
         assert line.startswith(f"webchat: the entry point bad = {value} (webchat_widget.{group}, of wrong)")
         assert said in line
 
     def test_the_first_of_a_slug_counts(self, install: Install, caplog: pytest.LogCaptureFixture) -> None:
         install("twice", "[webchat_widget.profiles]\none = twice:DATA\ntwo = twice:several\n")
-        module = Path(__import__("sys").path[0]) / "twice.py"
-        module.write_text(LOUD + 'DATA = {"slug": "data", "display_name": "First"}\n')
-        kinds = Middlewares([loud()]).over(BUILTIN)
-        found = installed_profiles(logging.getLogger("test"), kinds, ("calculate",))
-        assert [profile.described()["display_name"] for profile in found] == ["First", "sql"]
+        found = installed_profiles(logging.getLogger("test"), BUILTIN, ("calculate",))
+        assert [profile.described()["display_name"] for profile in found] == ["First"]
+        assert "two = twice:several" in caplog.text
         assert "there is a profile data already" in caplog.text
-
-
-def loud() -> type[Middleware]:
-    """A kind that packages' profiles name."""
-
-    class Loud(Middleware, frozen=True):
-        name: ClassVar[str] = "loud"
-        times: int = 1
-
-    return Loud
