@@ -140,10 +140,14 @@ def new_page(
     failed = getattr(request.node, "failed", False)
     for number, context in enumerate(contexts):
         if failed and context.pages:
-            RESULTS.mkdir(exist_ok=True)
-            name = re.sub(r"\W+", "-", request.node.name).strip("-")
-            context.pages[0].screenshot(path=RESULTS / f"{name}-{number}.png")
+            _picture(context.pages[0], request, number)
         context.close()
+
+
+def _picture(page: Page, request: pytest.FixtureRequest, number: int) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    name = re.sub(r"\W+", "-", request.node.name).strip("-")
+    page.screenshot(path=RESULTS / f"{name}-{number}.png")
 
 
 @pytest.fixture
@@ -176,6 +180,29 @@ def kernel_notebook(
 
     yield factory
     bare_server.shut_kernels_down()
+
+
+@pytest.fixture(scope="module", params=["server", "kernel"])
+def open_desk(request: pytest.FixtureRequest, browser: Browser) -> Iterator[LabPage]:
+    """The notebook of `desk`."""
+    server = request.getfixturevalue("lab_server" if request.param == "server" else "bare_server")
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.on("dialog", lambda dialog: dialog.accept())
+    lab = open_lab(page, server, f"{request.module.__name__.rpartition('.')[2]}-{request.param}.ipynb", "")
+    yield lab
+    lab.shut_kernel_down()
+    context.close()
+
+
+@pytest.fixture
+def desk(open_desk: LabPage, console: Console, request: pytest.FixtureRequest) -> Iterator[LabPage]:
+    """A notebook that stays open for the tests of a module: once for chats on the server, and once for those
+    in its kernel. Each test begins with `show`."""
+    console.attach(open_desk.page.context)
+    yield open_desk
+    if getattr(request.node, "failed", False):
+        _picture(open_desk.page, request, 0)
 
 
 @pytest.fixture(params=["lab", "page", "kernel"])

@@ -36,6 +36,11 @@ _RUN = """source => {
     .finally(() => { delete window.running[id]; });
   return id;
 }"""
+_ALONE = """source => {
+  const cells = window.jupyterapp.shell.currentWidget.content.model.sharedModel;
+  cells.deleteCellRange(1, cells.cells.length);
+  cells.getCell(0).setSource(source);
+}"""
 _OUTPUTS = """id => {
   const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
   return cells.find(cell => cell.id === id).outputs.toJSON();
@@ -139,6 +144,12 @@ class LabPage:
         """Run the first cell again."""
         self.page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
         self.command("notebook:run-cell")
+
+    def show(self, code: str) -> ChatInLab:
+        """Begin afresh with one cell, which runs *code*; returns the chat that it displays."""
+        self.page.evaluate(_ALONE, code)
+        self.run_first()
+        return self.chat()
 
     def start_cell(self, code: str) -> RunningCell:
         """Add a cell and begin to run it."""

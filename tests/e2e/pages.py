@@ -27,6 +27,11 @@ root => [...root.querySelectorAll('[data-part=turn]')].map(turn => {
 })
 """
 
+_WORDS = """
+root => [...root.querySelectorAll('[data-part=turn]')].map(turn =>
+  [turn.dataset.kind, turn.dataset.status, turn.innerText.trim()])
+"""
+
 # Watches the rows as they change, and writes down each time something that was there goes back: a row that
 # vanishes, changes its place or loses text (a pending row may be renamed, so ids are compared by place).
 _WATCH = """
@@ -115,6 +120,10 @@ class ChatPage:
         rows = [Row(**row) for row in self.root.evaluate(_ROWS)]
         return [row for row in rows if kind in (None, row.kind) and role in (None, row.role)]
 
+    def words(self) -> list[list[str]]:
+        """Kind, status and all that is written of each row, its labels and buttons too."""
+        return list(self.root.evaluate(_WORDS))
+
     def assistant(self) -> Row | None:
         """The newest message of the assistant."""
         rows = self.rows(kind="message", role="assistant")
@@ -186,6 +195,15 @@ class ChatPage:
                 assert row.streaming is bool(props.get("streaming"))
                 if props["role"] != "thinking" and not _MARKUP.search(props["content"]):
                     assert _plain(row.text) == _plain(props["content"])
+
+    def expect_the_same_after_a_reload(self) -> None:
+        """The rows are the host's, and not a word of them changes as the page is loaded again."""
+        self.expect_rows_of()
+        before = self.words()
+        self.reload()
+        until(lambda: len(self.words()) == len(before), "as many rows as before the page was loaded again")
+        assert self.words() == before
+        self.expect_rows_of()
 
 
 def _plain(text: str) -> str:

@@ -84,6 +84,13 @@ class Jupyter:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(settings))
 
+    def configure(self, config: Mapping[str, Any]) -> Self:
+        """What is in its `jupyter_server_config.json` from the next start on."""
+        path = self.folder / "config" / "jupyter_server_config.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(config))
+        return self
+
     # -- its life -----------------------------------------------------------------------------------------
 
     def start(self) -> Self:
