@@ -120,7 +120,9 @@ class Profiles:
         self, *profiles: Profile, models: Iterable[str] = ("*",), middlewares: Middlewares = BUILTIN
     ) -> None:
         default = Profile(slug=DEFAULT, display_name="Default")
-        self._hosts = {profile.slug: profile for profile in (default, *profiles)}
+        self._hosts = {DEFAULT: default}
+        for profile in profiles:
+            self._hosts[profile.slug] = profile.over(default) if profile.slug == DEFAULT else profile
         self._own: dict[str, Profile] = {}
         self._models = tuple(models)
         self._middlewares = middlewares

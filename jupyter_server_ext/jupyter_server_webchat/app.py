@@ -215,7 +215,6 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
     def _profiles(self) -> Profiles:
         default = Profile(
             slug=DEFAULT,
-            display_name="Default",
             system_prompt=self.system_prompt,
             tools=("calculate",) if self._answering.name == "demo" else (),
         )

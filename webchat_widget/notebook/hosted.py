@@ -239,7 +239,7 @@ def _demo_tools(equipment: Equipment) -> tuple[str, ...]:
 
 def profiles_of(equipment: Equipment) -> Profiles:
     """The profiles that a conversation has here, without its own."""
-    default = Profile(slug=DEFAULT, display_name="Default", tools=_demo_tools(equipment))
+    default = Profile(slug=DEFAULT, tools=_demo_tools(equipment))
     return kernel_profiles(default, equipment.kinds)
 
 
