@@ -79,6 +79,7 @@ function kernelModel(kernel: FakeKernel, traits: Record<string, unknown>) {
 const open = () => sockets.filter((socket) => socket.open);
 const pause = (ms = 30) => new Promise((resolve) => setTimeout(resolve, ms));
 const root = (el: HTMLElement) => el.querySelector<HTMLElement>("[data-webchat]") as HTMLElement;
+let profiles: object[];
 let posts: { url: string; body: Record<string, unknown> }[];
 let health: () => Response;
 
@@ -86,6 +87,7 @@ beforeEach(() => {
   sockets.length = 0;
   document.body.dataset.baseUrl = "/";
   posts = [];
+  profiles = [];
   health = () =>
     Response.json({
       webchat: true,
@@ -98,6 +100,7 @@ beforeEach(() => {
   vi.stubGlobal("WebSocket", FakeSocket);
   vi.stubGlobal("fetch", async (url: string, init: RequestInit) => {
     if (url.includes("health")) return health();
+    if (url.includes("profiles")) return Response.json(profiles);
     if (url.includes("timeline")) {
       return Response.json([], {
         headers: { "X-Timeline-Version": "0", "X-Timeline-Epoch": "e", "X-Timeline-More": "false" },
@@ -239,6 +242,54 @@ describe("a widget in a cell", () => {
     close();
     for (const type of ["keydown", "keyup"] as const) document.body.removeEventListener(type, hear);
     el.remove();
+  });
+
+  it("sends to the profile that is picked, which every view of the widget and its kernel get to know", async () => {
+    const el = document.createElement("div");
+    profiles = [
+      { slug: "default", display_name: "Default" },
+      { slug: "sql", display_name: "SQL helper" },
+    ];
+    const traits = model({ conv_id: "c5p", profile: "default" });
+    const close = widget.render({ model: traits, el });
+    await pause();
+    const select = el.querySelector<HTMLSelectElement>("[data-part=profile-select]") as HTMLSelectElement;
+    select.value = "sql";
+    select.dispatchEvent(new Event("change", { bubbles: true }));
+    await pause();
+    expect([traits.get("profile"), traits.saved]).toEqual(["sql", 1]);
+    el.querySelector<HTMLElement>("[data-part=suggestion]")?.click();
+    await pause();
+    expect(posts.map(({ url }) => url)).toEqual(["/webchat/chat/sql"]);
+    traits.set("profile", "default");
+    await pause();
+    expect(select.value).toBe("default");
+    close();
+  });
+
+  it("shows one run where it is made for that", async () => {
+    const el = document.createElement("div");
+    const close = widget.render({ model: model({ conv_id: "c5r", _run: "r" }), el });
+    await pause();
+    expect(root(el).dataset.run).toBe("r");
+    expect(el.querySelector("textarea")).toBeNull();
+    close();
+  });
+
+  it("asks its kernel what own kinds of rows look like, also where the chat is on the server", async () => {
+    const kernel = new FakeKernel();
+    const { proxy } = kernelModel(kernel, { conv_id: "c5o", _where: "server", _channel: "own" });
+    const end = widget.initialize({ model: proxy() });
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    await pause();
+    const entity = { id: "w", kind: "weather", props: { city: "Oslo" } };
+    sockets[0]?.says("timeline.upsert", { entity }, "w", 1);
+    await pause(60);
+    expect(kernel.ops()).toEqual(["renderers"]);
+    close();
+    end();
+    expect(kernel.listeners).toBe(0);
   });
 
   it("the button stops what runs; Escape, which leaves a cell in Jupyter, does not", async () => {

@@ -34,7 +34,7 @@ function Value({ value }: { value: unknown }) {
       </LongText>
     );
   }
-  const line = JSON.stringify(value);
+  const line = pretty(value).replace(/\n\s*/g, " "); // no line break in it but those of its layout
   if (line.length <= INLINE) return <code>{line}</code>;
   return (
     <details class="wc-details">
@@ -52,5 +52,9 @@ function size(value: object): string {
 
 /** `air_pressure` and `airPressure` as words. */
 function named(name: string): string {
-  return name.replace(/([a-z0-9])([A-Z])/g, "$1 $2").replace(/[_-]+/g, " ");
+  const parts = name.replace(
+    /([a-z0-9])([A-Z])(?![A-Z])/g,
+    (_, end, start) => `${end} ${start.toLowerCase()}`,
+  );
+  return parts.replace(/[_-]+/g, " ");
 }

@@ -18,13 +18,20 @@ export function LogCard({ entity }: { entity: Entity }) {
   return (
     <div class={`wc-log wc-log-${str(level).replace(/[^a-z]/gi, "") || "info"}`}>
       <span class="wc-label">{str(level) || "log"}</span> <span data-part="content">{str(message)}</span>
-      {entries.map(([key, value]) => (
-        <span key={key} class="wc-muted">
-          {" "}
-          {key}={pretty(value).slice(0, 200)}
-        </span>
-      ))}
+      <Fields texts={entries.map(([key, value]) => `${key}=${pretty(value).slice(0, 200)}`)} />
     </div>
+  );
+}
+
+/** In the same line where they are few, else behind a click: the message has said the main thing. */
+function Fields({ texts }: { texts: readonly string[] }) {
+  const line = texts.join(" ");
+  if (line.length <= 60) return <span class="wc-muted"> {line}</span>;
+  return (
+    <details class="wc-details">
+      <summary>{texts.length === 1 ? "1 field" : `${texts.length} fields`}</summary>
+      <p>{texts.join("\n")}</p>
+    </details>
   );
 }
 

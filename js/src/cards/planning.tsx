@@ -17,7 +17,7 @@ export function PlanningCard({ entity }: { entity: Entity }) {
     <section class="wc-plan" data-part="content" aria-label="Plan">
       <header class="wc-plan-head">
         <Icon name="list" />
-        <strong class={making ? "wc-live" : undefined}>{making ? "Planning…" : "Plan"}</strong>
+        <strong class={making ? "wc-live" : undefined}>{making ? "Planning…" : "Plan"}</strong>{" "}
         <span class="wc-muted">{about(steps.length, making ? maxIterations : null, plannerModel)}</span>
       </header>
       {steps.length > 0 && (
@@ -43,10 +43,11 @@ export function PlanningCard({ entity }: { entity: Entity }) {
   );
 }
 
+/** `most` is null where the plan is made. */
 function about(count: number, most: unknown, model: unknown): string {
-  const steps = `${count} ${count === 1 ? "step" : "steps"}`;
-  const limit = typeof most === "number" ? ` of at most ${most}` : "";
-  return [count > 0 || limit !== "" ? steps + limit : "", str(model)].filter(Boolean).join(" · ");
+  const plain = `${count} ${count === 1 ? "step" : "steps"}`;
+  const limited = count === 0 ? `at most ${most} steps` : `${plain} of at most ${most}`;
+  return [typeof most === "number" ? limited : plain, str(model)].filter((each) => each !== "").join(" · ");
 }
 
 function Step({ step }: { step: Fields }) {
@@ -56,42 +57,41 @@ function Step({ step }: { step: Fields }) {
   return (
     <li value={Number(step.iterationIndex)}>
       <div class="wc-step">
-        <span class="wc-action">
+        <span>
           <LongText text={str(action) || "…"} lines={4} chars={300}>
             {(shown) => shown}
           </LongText>
         </span>
         {str(toolName) !== "" && <code>{str(toolName)}</code>}
         {str(progress) !== "" && <span class="wc-muted wc-small">{str(progress)}</span>}
+        {thoughts !== "" && (
+          <details class="wc-details">
+            <summary>Reasoning</summary>
+            <p>{thoughts}</p>
+          </details>
+        )}
       </div>
       {(score !== null || str(reflectionText) !== "") && (
         <div class="wc-reflection">
           {score !== null && <Score score={Math.min(1, Math.max(0, score))} />}
-          <span>
-            <LongText text={str(reflectionText)} lines={3} chars={240}>
-              {(shown) => shown}
-            </LongText>
-          </span>
+          <LongText text={str(reflectionText)} lines={3} chars={240}>
+            {(shown) => shown}
+          </LongText>
         </div>
-      )}
-      {thoughts !== "" && (
-        <details class="wc-details">
-          <summary>Reasoning</summary>
-          <p>{thoughts}</p>
-        </details>
       )}
     </li>
   );
 }
 
+/** How far the planner thinks that it is, from 0 to 1. */
 function Score({ score }: { score: number }) {
-  const percent = `${Math.round(score * 100)} %`;
+  const percent = Math.round(score * 100);
   return (
     <span class="wc-score">
-      <meter value={score} aria-label="How far it is">
-        {percent}
-      </meter>
-      {percent}
+      <span class="wc-meter" aria-hidden="true">
+        <i style={{ width: `${percent}%` }} />
+      </span>
+      <span class="wc-hidden">How far it is:</span> {percent} %
     </span>
   );
 }

@@ -223,6 +223,40 @@ it("stop names the run, or none", async () => {
   ]);
 });
 
+it("lets a pause go on, by its id", async () => {
+  const { api, calls } = server(() => json({ status: "continued", pause_id: "r:pause:1" }));
+  await api.resume("c 1", "r:pause:1");
+  expect(calls.map(({ url, init }) => [url, init.method, init.body])).toEqual([
+    ["/user/me/webchat/conversations/c%201/pauses/r%3Apause%3A1", "POST", "{}"],
+  ]);
+  const ended = server(() => json({ message: "The run has ended.", code: "run_ended" }, 409));
+  expect(await rejected(ended.api.resume("c", "p"))).toMatchObject({ kind: "http", code: "run_ended" });
+});
+
+describe("profiles", () => {
+  it("are those that the conversation can use; one without a name is called by its slug", async () => {
+    const said = [{ slug: "default", display_name: "Default" }, { slug: "sql" }, { display_name: "?" }, 7];
+    const { api, calls } = server(() => json(said));
+    expect(await api.profiles("c 1")).toEqual([
+      { slug: "default", name: "Default" },
+      { slug: "sql", name: "sql" },
+    ]);
+    expect(calls[0]?.url).toBe("/user/me/webchat/api/chat/profiles?conv_id=c+1");
+    expect((await rejected(server(() => json({})).api.profiles("c"))).kind).toBe("http");
+  });
+
+  it("the browser's own is asked for and set", async () => {
+    const { api, calls } = server(() => json({ slug: "sql" }));
+    expect(await api.chosenProfile()).toBe("sql");
+    await api.chooseProfile("default");
+    expect(calls.map(({ url, init }) => [url, init.method, init.body])).toEqual([
+      ["/user/me/webchat/api/chat/profile", undefined, undefined],
+      ["/user/me/webchat/api/chat/profile", "POST", '{"slug":"default"}'],
+    ]);
+    expect((await rejected(server(() => json({})).api.chosenProfile())).kind).toBe("http");
+  });
+});
+
 it("gives up on a server that does not answer", async () => {
   const api = new Api({
     baseUrl: "/",

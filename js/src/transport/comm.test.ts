@@ -93,6 +93,9 @@ describe("questions and answers", () => {
     expect(await transport.chat(request)).toEqual({ status: "queued", runId: "r", queuePosition: 2 });
     await transport.stop("c", "r");
     await transport.stop("c");
+    kernel.host.emit("debugger.pause", "r:pause:1", { phase: "after_tools", status: "paused" });
+    await transport.resume("c", "r:pause:1");
+    expect(await transport.profiles("c")).toEqual([{ slug: "default", name: "Default" }]);
     expect(await transport.loadMath()).toBe(typesetter);
     expect(kernel.asked.map(({ op, body }) => [op, body])).toEqual([
       ["health", {}],
@@ -100,9 +103,11 @@ describe("questions and answers", () => {
       ["chat", { prompt: "hi", conv_id: "c", profile: "default", idempotency_key: "k" }],
       ["stop", { conv_id: "c", run_id: "r" }],
       ["stop", { conv_id: "c" }],
+      ["resume", { conv_id: "c", pause_id: "r:pause:1" }],
+      ["profiles", { conv_id: "c" }],
       ["math", {}],
     ]);
-    expect(new Set(kernel.asked.map(({ rid }) => rid)).size).toBe(6);
+    expect(new Set(kernel.asked.map(({ rid }) => rid)).size).toBe(8);
     expect(sources).toEqual(["export const typeset = () => {};"]);
   });
 

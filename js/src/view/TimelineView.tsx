@@ -1,7 +1,7 @@
 import type { ReadonlySignal } from "@preact/signals-core";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { isMoving } from "../cards/cards";
-import type { Entity } from "../timeline/entities";
+import { type Entity, isTerminal } from "../timeline/entities";
 import type { Row } from "../timeline/store";
 import { EmptyState } from "./EmptyState";
 import { shows, useSignalValue, useView } from "./hooks";
@@ -107,9 +107,9 @@ function Waiting({ rows, runs }: { rows: readonly Row[]; runs: readonly Entity[]
   const { session } = useView();
   const calls = useSignalValue(session.calls);
   const pauses = useSignalValue(session.pauses);
-  if (!runs.some((run) => run.props.status === "started")) return null;
-  if (calls.some((call) => call.props.done !== true)) return null;
-  if (pauses.some((pause) => pause.props.status === "paused")) return null;
+  const running = runs.find((run) => run.props.status === "started");
+  const open = ({ id, kind, props }: Entity) => id.startsWith(`${running?.id}:`) && !isTerminal(kind, props);
+  if (running === undefined || calls.some(open) || pauses.some(open)) return null;
   const last = rows.findLast(
     ({ entity }) => entity.peek().kind !== "run" && entity.peek().props.local !== true,
   );
