@@ -208,7 +208,10 @@ class PageHandler(StrictOrigin, ExtensionHandlerJinjaMixin, ExtensionHandlerMixi
                 raise web.HTTPError(400, error.message) from None
         service: ChatService = self.settings["webchat_service"]
         if not service.has_profile(chosen_profile(self, service), conv_id):
-            raise web.HTTPError(404, "There is no such profile: take profile= out of the address.")
+            self.set_status(404)  # Jupyter's own page for it says nothing but that
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish("There is no such profile: take profile= out of the address.\n")
+            return
         _ = self.xsrf_token  # makes the cookie that the page's POSTs need
         self.set_header("Cache-Control", "no-store")
         html = self.render_template("webchat.html", config={"baseUrl": self.base_url}, static=self._static)
