@@ -368,7 +368,7 @@ class ChatWidget(anywidget.AnyWidget):
 
         `phase` is `pre_inference` (what a request held: messages, tools, model), `post_inference` (what came),
         `post_tools` (what the tools gave) or `final` (what the run adds to the model's memory). Of many there
-        are the newest 500, or `limit`, and no more than fit in some 30 MB. Raises BadRequest for another phase.
+        are the newest 500, or `limit`, and no more than fit in some 30 MB. Raises WebChatError for another phase.
         """
         return self._home.turns(self.conv_id, run_id, phase, limit)
 
