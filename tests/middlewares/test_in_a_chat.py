@@ -6,20 +6,24 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.runtime.conftest import Chat, Page, Start
+from tests.tools.test_loop import Stage
 from webchat_widget import tool
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import EngineError
 from webchat_widget.events import CallRequest, Finish, ThinkingChunk
+from webchat_widget.middlewares.base import Ask, Middleware, RunView, Stream
 from webchat_widget.requests import ChatRequest, Decision, Overrides
 from webchat_widget.timeline.entities import is_terminal
 from webchat_widget.timeline.projector import Applied, Projector
 from webchat_widget.timeline.sqlite import SQLiteStore
+from webchat_widget.turns import Turn
 from webchat_widget.typing import Usage
 
 MODES = {"name": "agent_mode", "config": {"modes": {"writer": "Write.", "critic": "Find faults."}}}
@@ -184,13 +188,26 @@ class TestAWholeRun:
         assert engine.turns[1].messages[-1].content == "There is no tool named 'launch'. Tools: double."
         assert calls == []
 
-    async def test_a_request_of_a_middleware_takes_no_tool_away(self, start: Start) -> None:
-        engine = ScriptedEngine(PLAN, asks_to_double(), "42")
-        chat = await start(engine, tools=(double,), middlewares=("planning",))
-        page = await chat.join()
-        await chat.say("21 * 2?")
-        await ended(page)
-        assert engine.turns[2].messages[-1].content == "42"
+    @pytest.mark.parametrize("first", [True, False])
+    async def test_what_a_middleware_asks_for_itself_takes_no_tool_away(self, first: bool) -> None:
+        class Checked(Middleware, frozen=True):
+            async def stream(self, turn: Turn, ask: Ask, run: RunView) -> Stream:
+                for part in (Turn(turn.messages), turn) if first else (turn, Turn(turn.messages)):
+                    async with aclosing(ask(part)) as said:
+                        async for each in said:
+                            if part is turn:
+                                yield each
+
+        scripts = [asks_to_double(), "fine"]
+        stage = Stage(
+            *reversed(scripts) if first else scripts,
+            "fine",
+            "fine",
+            tools=(double,),
+            middlewares=(Checked(),),
+        )
+        await stage.loop.run()
+        assert stage.engine.turns[-1].messages[-1].content == "42"
 
     async def test_a_planner_that_fails_fails_the_run_in_the_same_words(self, start: Start) -> None:
         fault = EngineError("The line is dead.", code="cut", retryable=True)
@@ -268,7 +285,10 @@ class TestTheMiddle:
             (row,) = rows["thinking_mode"]
             assert (row["status"], row["error"]) == ("error", "The run was stopped.")
         if "planning" in rows:
-            assert rows["planning"][0]["status"] == "error"
+            (plan,) = rows["planning"]
+            assert plan["status"] == "error"
+            part = plan["execution" if middle == "executing" else "completed"]
+            assert "The run was stopped." in (part.get("errorMessage"), part.get("statusReason"))
         if "debugger_pause" in rows:
             assert rows["debugger_pause"][0]["status"] == "cancelled"
 

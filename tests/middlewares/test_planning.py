@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -166,9 +167,17 @@ async def test_later_requests_of_the_run_follow_the_same_plan() -> None:
     assert len(run.model.turns) == 3
 
 
+async def test_a_run_that_began_without_a_plan_goes_on_without_one() -> None:
+    run = Run("Rayleigh.")
+    run.round = 2
+    assert answer(await run.ask(Planning())) == "Rayleigh."
+    assert run.rows("planning") == []
+
+
 async def test_a_planner_that_talks_without_end_is_not_listened_to_without_end() -> None:
-    run = Run(["x" * 1000] * 100, "Rayleigh.")
-    await run.ask(Planning())
+    run = Run([*["x" * 1000] * 100, asyncio.Event()], "Rayleigh.")
+    async with asyncio.timeout(10):
+        await run.ask(Planning())
     assert len(plan(run)["iterations"][0]["reasoning"]) == MAX_TEXT
 
 
