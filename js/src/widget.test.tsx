@@ -365,15 +365,13 @@ describe("pictures in the composer", () => {
       [png("dropped.png"), new File(["%PDF"], "no.pdf")],
     );
     root(el).dispatchEvent(drop);
-    await pause();
+    await vi.waitFor(() => expect(thumbnails(el)).toEqual(["pasted.png", "dropped.png"]));
     expect([drop.defaultPrevented, root(el).dataset.drop]).toEqual([true, "false"]);
-    expect(thumbnails(el)).toEqual(["pasted.png", "dropped.png"]);
     expect(el.querySelector(".wc-composer [role=alert]")?.textContent).toContain("no.pdf is no picture");
     const chosen = part(el, "picture-input") as HTMLInputElement;
     Object.defineProperty(chosen, "files", { value: [png("chosen.png")] });
     chosen.dispatchEvent(new Event("change", { bubbles: true }));
-    await pause();
-    expect(el.querySelector(".wc-composer [role=alert]")).toBeNull();
+    await vi.waitFor(() => expect(el.querySelector(".wc-composer [role=alert]")).toBeNull());
     const remove = el.querySelectorAll<HTMLElement>("[data-part=remove-picture]")[0];
     expect(remove?.getAttribute("aria-label")).toBe("Remove pasted.png");
     remove?.click();

@@ -60,7 +60,11 @@ function renderWidget({ model, el, signal }: RenderProps): () => void {
   const { wire, renderers } = shared ?? connected(model);
   const pick = (slug: string) => {
     model.set("profile", slug); // which draws
-    model.save_changes();
+    try {
+      model.save_changes();
+    } catch {
+      // the kernel is gone; a chat on the server goes on without it
+    }
   };
   const draw = () => {
     const convId = trait(model, "conv_id") || fallback;

@@ -92,7 +92,7 @@ export function ChatWidget(props: Props) {
         data-transport={session.transportName}
         data-state={stateOf(status.phase)}
         data-run={run === "" ? undefined : run}
-        style={height === "" ? undefined : { height, minHeight: "160px", maxHeight: "none" }}
+        style={height === "" || run !== "" ? undefined : { height, minHeight: "160px", maxHeight: "none" }}
         onKeyDown={keepHere}
         onKeyUp={keepHere}
         onKeyPress={keepHere}
@@ -145,7 +145,7 @@ export function ChatWidget(props: Props) {
           <div class="wc-below">
             <StatusBar />
             {run !== "" && running && <StopLink onStop={() => session.stop(run)} />}
-            {run === "" && onProfile && <ProfileSelect onPick={onProfile} />}
+            {run === "" && onProfile && <ProfileSelect ended={ended} onPick={onProfile} />}
           </div>
         </div>
       </div>

@@ -2,7 +2,7 @@ import { useEffect } from "preact/hooks";
 import { useSignalValue, useView } from "./hooks";
 
 /** Which profile the next prompt goes to, where there is a choice. One that is not there any more says so. */
-export function ProfileSelect({ onPick }: { onPick: (slug: string) => void }) {
+export function ProfileSelect({ ended, onPick }: { ended: boolean; onPick: (slug: string) => void }) {
   const { session, profile } = useView();
   const profiles = useSignalValue(session.profiles);
   const known = profiles.some(({ slug }) => slug === profile);
@@ -18,6 +18,7 @@ export function ProfileSelect({ onPick }: { onPick: (slug: string) => void }) {
       aria-label="Profile"
       title="Profile of the next prompt"
       value={profile}
+      disabled={ended}
       onFocus={() => session.askProfiles()}
       onChange={({ currentTarget }) => onPick(currentTarget.value)}
     >

@@ -66,11 +66,11 @@ function Open() {
   );
 }
 
-/** The profile of the newest run, where that is another than the default one and of this connection. */
+/** The profile of the newest run of this connection; a run of the default one names none. */
 function lastProfile(runs: readonly Entity[], since: number): string | null {
   const last = runs.findLast(({ props }) => props.status !== "queued");
   const profile = last?.props.profile;
-  if (last === undefined || typeof profile !== "string" || profile === "default") return null;
+  if (last === undefined || typeof profile !== "string") return null;
   return last.props.status === "started" || (last.createdSeq ?? 0) > since ? profile : null;
 }
 
