@@ -230,6 +230,22 @@ class TestSecrets:
             assert "abc123" not in text
             assert "sk-abc" not in text
 
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "api_key = 'canary'",
+            'os.environ["OPENAI_API_KEY"] = "canary"',
+            'token: str = "canary"',
+            "pwd='canary",
+        ],
+    )
+    def test_secrets_within_code(self, code: str) -> None:
+        assert masked(f"x = 1\n{code}\ny = 2").startswith("x = 1\n")
+        assert "canary" not in masked(code)
+
+    def test_a_long_word_takes_no_time(self) -> None:
+        assert masked("x" * 1_000_000) == "x" * 1_000_000  # in minutes, where each of its ends is tried
+
 
 def test_the_calculator_asks_nobody() -> None:
     from webchat_widget.builtin import calculator

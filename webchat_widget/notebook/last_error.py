@@ -20,8 +20,9 @@ _FRAMES = 20
 """Of a traceback, counted from where it was raised."""
 _LINKS = 3
 """Of a chain of exceptions, counted from the last."""
-_CELL = 8_000
+_CELL = _STEPS = 8_000
 _MESSAGE = 2_000
+"""Characters; of what is longer the middle is left out."""
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -63,7 +64,7 @@ class LastError:
         parts = [f"{what} in a cell of my notebook: explain briefly why, and show how to mend it."]
         if failure.cell.strip():
             parts += ["The cell:", fenced(_cut(masked(failure.cell.strip("\n")), _CELL))]
-        parts += ["What it raised:", fenced(masked(self._told(failure.error)))]
+        parts += ["What it raised:", fenced(self._told(failure.error))]
         return "\n\n".join(parts)
 
     def _cell_of(self, error: BaseException) -> str:
@@ -86,28 +87,31 @@ class LastError:
 
     def _told(self, error: BaseException) -> str:
         """The tracebacks of an exception and of those that led to it, the last one last."""
-        parts: list[str] = []
-        link: BaseException | None = error
-        while link is not None and len(parts) < 2 * _LINKS:
-            parts.insert(0, self._traceback(link))
-            cause = link.__cause__
-            link = cause if cause is not None or link.__suppress_context__ else link.__context__
-            if link is not None:
-                parts.insert(0, "It led to this one:" if cause is not None else "While that was handled:")
+        parts = [self._traceback(error)]
+        for _ in range(_LINKS - 1):
+            cause, handled = error.__cause__, error.__context__
+            if cause is None and (handled is None or error.__suppress_context__):
+                break
+            word = "which led to:" if cause is not None else "and while that was handled:"
+            error = cause or handled  # type: ignore[assignment]
+            parts[:0] = self._traceback(error), word
         return "\n\n".join(parts)
 
     def _traceback(self, error: BaseException) -> str:
         said = traceback.TracebackException.from_exception(error, limit=0, compact=True)
+        frames = ""
         if isinstance(error, SyntaxError) and (cell := self._name(error.filename or "")):
-            said.filename = cell
-            return "".join(said.format_exception_only()).rstrip()  # its frames are the shell's
-        message = _cut("".join(said.format_exception_only()).rstrip(), _MESSAGE)
-        frames = traceback.StackSummary.extract(
-            traceback.walk_tb(self._from_the_cell(error.__traceback__)), limit=-_FRAMES
-        )
-        for frame in frames:
-            frame.filename = self._name(frame.filename) or frame.filename
-        return _ANSI.sub("", "".join(frames.format()) + message)
+            said.filename = cell  # and its frames are the shell's own
+        else:
+            steps = traceback.walk_tb(self._from_the_cell(error.__traceback__))
+            summary = traceback.StackSummary.extract(steps, limit=-_FRAMES)
+            for frame in summary:
+                frame.filename = self._name(frame.filename) or frame.filename
+            frames = masked("".join(summary.format()))
+        # The name stays out of it: `KeyError: 'x'` looks like a key.
+        name, colon, words = "".join(said.format_exception_only()).rstrip().partition(":")
+        message = f"{name}{colon}{masked(words)}"
+        return _ANSI.sub("", _cut(frames, _STEPS) + _cut(message, _MESSAGE))
 
     def _from_the_cell(self, at: TracebackType | None) -> TracebackType | None:
         """The traceback without the shell's own way to the cell; whole where there is no cell in it."""

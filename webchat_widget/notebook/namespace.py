@@ -35,7 +35,9 @@ _SECRETS = frozenset({"key", "keys", "token", "tokens", "auth", "pwd", "cookie",
 _SECRET = re.compile(r"(?i)apikey|passw|passphrase|secret|credential|bearer")
 _ASSIGNED = re.compile(
     r"""(?ix)
-    ( ['"]? \w* (?:key|secret|token|password|passwd|pwd|credential|authorization) \w* ['"]? \s* [:=]\s* )
+    # Each word is tried once, or a long one would take for ever.
+    ( (?<!\w) ['"]? \w* (?:key|secret|token|password|passwd|pwd|credential|authorization) \w{0,40}+ ['"]?
+      \s* \]? \s* (?: :\s*[\w.]+\s*= | [:=] ) \s* )
     (?: "[^"]*"? | '[^']*'? )
     """
 )
