@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -67,8 +67,16 @@ class Tags:
         self._at_end_of_tag = False
         """The rest of the line goes, if it is blank."""
 
-    def feed(self, text: str) -> Iterator[Piece]:
-        """What is certain now."""
+    def feed(self, text: str) -> Iterable[Piece]:
+        """What is certain now; to be used up before the next piece."""
+        if self._held or "<" in text:
+            return self._parse(text)
+        if text and self._said and not (self._inside or self._at_end_of_tag):  # as most pieces are
+            self._code.see(text)
+            return (Outside(text),)
+        return self._text(text)
+
+    def _parse(self, text: str) -> Iterator[Piece]:
         text, self._held = self._held + text, ""
         at = 0
         for tag in self._tag.finditer(text):
@@ -160,6 +168,9 @@ class _Code:
 
     def see(self, text: str) -> None:
         """More text has come."""
+        if "\n" not in text:
+            self._see_in_line(text)
+            return
         first, *lines = text.split("\n")
         self._see_in_line(first)
         for line in lines:
