@@ -163,16 +163,21 @@ class Profiles:
                 raise NotAllowed(
                     f"The profile {slug} does not let you choose {name}.", field=f"{field}.{name}"
                 )
-        model = overrides.model
-        if model is not None and not any(fnmatchcase(model, pattern) for pattern in self._models):
-            raise NotAllowed(
-                f"The model {model[:100]!r} is not one of those that c.WebChat.models allows.",
-                field=f"{field}.model",
-            )
+        if overrides.model is not None:
+            self._check_model(overrides.model, f"{field}.model")
         for tool in overrides.tools or ():
             if tool not in (profile.tools or ()) and tool not in own_tools:
                 raise NotAllowed(f"The tool {tool[:100]!r} is not available.", field=f"{field}.tools")
-        self._middlewares.make(overrides.middlewares or (), f"{field}.middlewares")
+        middlewares = self._middlewares.make(overrides.middlewares or (), f"{field}.middlewares")
+        for at, middleware in enumerate(middlewares):
+            for model in middleware.models:
+                self._check_model(model, f"{field}.middlewares[{at}].config")
+
+    def _check_model(self, model: str, field: str) -> None:
+        if not any(fnmatchcase(model, pattern) for pattern in self._models):
+            raise NotAllowed(
+                f"The model {model[:100]!r} is not one of those that c.WebChat.models allows.", field=field
+            )
 
     def check_own(self, own: Sequence[Profile], own_tools: Container[str] = ()) -> None:
         """Raise NotAllowed for profiles of a conversation that the host has already, and for what a caller

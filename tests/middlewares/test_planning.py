@@ -14,6 +14,8 @@ from webchat_widget.events import CallRequest, Carried, Event, Finish, TextChunk
 from webchat_widget.middlewares.builtin import BUILTIN
 from webchat_widget.middlewares.planning import Planning
 from webchat_widget.middlewares.plans import MAX_TEXT, read_step
+from webchat_widget.profiles import Profiles
+from webchat_widget.requests import Overrides
 from webchat_widget.turns import Image, Message
 from webchat_widget.typing import Usage
 
@@ -229,6 +231,17 @@ def test_a_score_is_between_nothing_and_all(score: str, told: float | None) -> N
     found = read_step(f'{{"action": "a", "progress_score": {score}}}')
     assert found is not None
     assert found.progress_score == told
+
+
+def test_a_caller_may_choose_a_planner_among_the_models_that_the_host_allows() -> None:
+    def overrides(model: str) -> Overrides:
+        return Overrides(middlewares=("logging", {"name": "planning", "config": {"model": model}}))
+
+    profiles = Profiles(models=["small-*"])
+    profiles.check("default", overrides("small-1"))
+    with pytest.raises(NotAllowed, match="The model 'large' is not one of those") as refused:
+        profiles.check("default", overrides("large"))
+    assert refused.value.field == "overrides.middlewares[1].config"
 
 
 @pytest.mark.parametrize("config", [{"max_iterations": 0}, {"max_iterations": 99}, {"reflect": "yes"}])
