@@ -216,9 +216,9 @@ class Conversation:
         await self.stream.emit(Upserted(id=id, kind=row.kind, props=row.props), undo=True)
         return id
 
-    def resume(self, pause_id: str) -> None:
+    async def resume(self, pause_id: str) -> None:
         """Let a run go on that waits in step mode; see `ConversationPauses.resume`."""
-        self._pauses.resume(pause_id)
+        await self._pauses.resume(pause_id)
 
     # -- life ----------------------------------------------------------------------------------------
 

@@ -14,13 +14,21 @@ from .coordinator import StreamCoordinator
 __all__ = ["ConversationPauses"]
 
 
+class _Open:
+    """A pause that a run is in."""
+
+    def __init__(self) -> None:
+        self.resumed = asyncio.Event()
+        self.ended = asyncio.Event()
+
+
 class ConversationPauses:
     """The `Pauses` of one conversation. A pause does not outlive its host: its run is then interrupted."""
 
     def __init__(self, stream: StreamCoordinator, now_ms: Callable[[], int]) -> None:
         self._stream = stream
         self._now_ms = now_ms
-        self._open: dict[str, asyncio.Event] = {}
+        self._open: dict[str, _Open] = {}
         self._run_time = Deadline()
 
     def begin(self, run_time: Deadline) -> None:
@@ -29,7 +37,7 @@ class ConversationPauses:
 
     async def pause(self, id: str, phase: str, summary: str, seconds: float) -> None:
         """Show a pause, and wait until `resume`, at most so long."""
-        event = self._open[id] = asyncio.Event()
+        here = self._open[id] = _Open()
         paused = Paused(
             id=id,
             phase=phase,
@@ -37,28 +45,34 @@ class ConversationPauses:
             deadline_ms=self._now_ms() + int(seconds * 1000),
             status="paused",
         )
+        try:
+            await self._wait(paused, here.resumed, seconds)
+        finally:
+            del self._open[id]
+            here.ended.set()
+
+    async def _wait(self, paused: Paused, resumed: asyncio.Event, seconds: float) -> None:
         self._run_time.pause()
         try:
             await self._stream.emit(paused)
             status = "continued"
             try:
                 async with asyncio.timeout(seconds):
-                    await event.wait()
+                    await resumed.wait()
             except TimeoutError:
                 status = "expired"
         finally:
             self._run_time.resume()
-            del self._open[id]
         await self._stream.emit(_ended(paused, status))
 
-    def resume(self, pause_id: str) -> None:
-        """Let the run go on; the same again is fine.
+    async def resume(self, pause_id: str) -> None:
+        """Let the run go on; done when the row says so. The same again is fine.
 
         Raises NotFound for a pause that never was, Conflict where its run has ended.
         """
-        if (event := self._open.get(pause_id)) is not None:
-            event.set()
-            return
+        if (here := self._open.get(pause_id)) is not None:
+            here.resumed.set()
+            await here.ended.wait()
         row = self._stream.timeline.row(pause_id)
         if row is None or row["kind"] != "debugger_pause":
             raise NotFound("There is no such pause.", code="unknown_pause")

@@ -168,7 +168,7 @@ class ChatService:
         await live.approve(call_id, decision)
 
     async def resume(self, conv_id: str, pause_id: str) -> None:
-        """Let a run go on that waits in step mode. The same again is fine.
+        """Let a run go on that waits in step mode; done when its row says so. The same again is fine.
 
         Raises NotFound (`unknown_pause`) and Conflict (`run_ended`).
         """
@@ -178,7 +178,7 @@ class ChatService:
             live = await self._manager.get(conv_id)
         if live is None:
             raise NotFound("There is no such pause.", code="unknown_pause")
-        live.resume(pause_id)
+        await live.resume(pause_id)
 
     async def emit(self, conv_id: str, event: EventRequest) -> str:
         """Make a row of a person's own kind outside of any run, or change the one that an event of this kind
