@@ -310,8 +310,8 @@ def test_installed_packages_count_in_a_kernel_too(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path / "kernel", path=str(tmp_path))
     try:
         kernel.run(
-            "import json\nfrom webchat_widget import ChatWidget, ScriptedEngine\nengine = ScriptedEngine('1')\n"
-            "chat = ChatWidget('c', engine=engine, profile='plugged')\nchat.send('hi').wait(10)"
+            "import json\nfrom webchat_widget import ChatWidget, ScriptedEngine\n"
+            "engine = ScriptedEngine('1')\nchat = ChatWidget('c', engine=engine, profile='plugged')\nchat.send('hi').wait(10)"
         )
         assert kernel.value("[each['slug'] for each in chat.profiles]") == ["default", "plugged"]
         assert kernel.value("engine.turns[0].messages[0].content") == "Plugged."
@@ -402,7 +402,7 @@ class TestOnTheServer:
         ("code", "said"),
         [
             (
-                "ChatWidget(new=True, profiles=[Profile(slug='a', model='gpt-9')])",
+                "ChatWidget(new=True, profiles=[Profile(slug='a', model='m')])",
                 "The model 'm' is not one",
             ),
             (
