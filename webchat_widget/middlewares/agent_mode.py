@@ -53,10 +53,6 @@ class AgentMode(Middleware, frozen=True):
         if self.start and self.start not in self.modes:
             raise ValueError(f"`start` is {self.start[:_MAX_NAME]!r}, which is none of the modes")
 
-    def prepare(self, turn: Turn, run: RunView) -> Turn:
-        """The turn in the mode of the conversation."""
-        return self._in_mode(turn, self._now(run), run)
-
     async def stream(self, turn: Turn, ask: Ask, run: RunView) -> Stream:
         """Ask in the mode that there is, and again where the model only changes it."""
         for changes in range(_MAX_CHANGES + 1):
