@@ -37,7 +37,8 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `slug` has 1 to 64 of `a-z 0-9 _ -`, the first a letter or digit. `model` is None for the host's own.
     `tools` are names of the host's tools; those that a notebook brings a run has anyway. `middlewares` are
     names, `{name, config}` or Middleware objects, the first outermost. `allow_overrides` are the names of
-    what a caller may choose otherwise (`system_prompt`, `model`, `tools`, `middlewares`), True for all.
+    what a caller may choose otherwise (`system_prompt`, `model`, `tools`, `middlewares`), True for all;
+    middlewares change the others, so it takes more than a lock on `system_prompt` to keep that.
 
     One that a notebook brings itself, `ChatWidget(profiles=…)`, has from the host's default profile what it
     does not say, and its `tools` are all that a run has, the notebook's too: `[]` for none.

@@ -311,7 +311,8 @@ def test_installed_packages_count_in_a_kernel_too(tmp_path: Path) -> None:
     try:
         kernel.run(
             "import json\nfrom webchat_widget import ChatWidget, ScriptedEngine\n"
-            "engine = ScriptedEngine('1')\nchat = ChatWidget('c', engine=engine, profile='plugged')\nchat.send('hi').wait(10)"
+            "engine = ScriptedEngine('1')\nchat = ChatWidget('c', engine=engine, profile='plugged')\n"
+            "chat.send('hi').wait(10)"
         )
         assert kernel.value("[each['slug'] for each in chat.profiles]") == ["default", "plugged"]
         assert kernel.value("engine.turns[0].messages[0].content") == "Plugged."
