@@ -21,7 +21,6 @@ from webchat_widget.requests import (
     parse_timeline_query,
     parse_turns_query,
 )
-from webchat_widget.runtime.service import ChatService
 
 from .base import BodyHandler, StrictOrigin, WebChatHandler
 from .kernel_tools import kernel_tools
@@ -199,19 +198,14 @@ class PageHandler(StrictOrigin, ExtensionHandlerJinjaMixin, ExtensionHandlerMixi
     @web.authenticated
     @authorized(action="read", resource="webchat:page")
     async def get(self) -> None:
-        """The page. Its conversation is in its URL; the page itself reads it."""
+        """The page. Its conversation and profile are in its URL, which it reads itself: a bookmark opens what
+        was said, also where its profile is gone."""
         conv_id = self.get_query_argument("conv_id", None)
         if conv_id is not None:
             try:
                 check_conv_id(conv_id)
             except BadRequest as error:
                 raise web.HTTPError(400, error.message) from None
-        service: ChatService = self.settings["webchat_service"]
-        if not service.has_profile(chosen_profile(self, service), conv_id):
-            self.set_status(404)  # Jupyter's own page for it says nothing but that
-            self.set_header("Content-Type", "text/plain; charset=utf-8")
-            self.finish("There is no such profile: take profile= out of the address.\n")
-            return
         _ = self.xsrf_token  # makes the cookie that the page's POSTs need
         self.set_header("Cache-Control", "no-store")
         html = self.render_template("webchat.html", config={"baseUrl": self.base_url}, static=self._static)
