@@ -122,6 +122,7 @@ class ChatPage:
 
     def words(self) -> list[list[str]]:
         """Kind, status and all that is written of each row, its labels and buttons too."""
+        self.root.scroll_into_view_if_needed()
         return list(self.root.evaluate(_WORDS))
 
     def assistant(self) -> Row | None:
@@ -184,6 +185,7 @@ class ChatPage:
         The text is compared where it has no markup, which the page does not show.
         """
         timeline = self.timeline() if timeline is None else timeline
+        self.root.scroll_into_view_if_needed()  # JupyterLab lays out no cell that is far away
         entities = [entity for entity in timeline if entity["kind"] != "run"]
         rows = self.rows()
         assert [(row.id, row.kind) for row in rows] == [(entity["id"], entity["kind"]) for entity in entities]
