@@ -41,27 +41,25 @@ def show(chat: ChatWidget, run: Run, *, wait: bool = True) -> None:
     person whom this kernel does not hear before the end of the cell. A KeyboardInterrupt stops the run, and
     goes on when the text so far is shown. Raises what `run.wait()` raises.
     """
-    live = _Live(chat, run)
-    if not wait:
-        live.leave()
-        return
+    live: _Live | None = None
     try:
-        for _ in run.follow():
-            if live.waits_in_vain():
-                print(_ADVICE)
-                live.leave()
-                return
-            live.tell()
+        live = _Live(chat, run)
+        live.begin()
+        if wait and live.follow():
+            live.end()
+        else:
+            live.leave()
     except KeyboardInterrupt:
         with contextlib.suppress(WebChatError, TimeoutError):
             run.stop()
             run.wait(_STOP_SECONDS)
-        live.end()
+        if live is not None:
+            live.end()
         raise
     except WebChatError:
-        live.end()
+        if live is not None:
+            live.end()
         raise
-    live.end()
 
 
 class _Live:
@@ -71,49 +69,61 @@ class _Live:
         self._run = run
         self._in_kernel = chat.where == "kernel"
         self._view = RunView(chat, run.run_id)
-        bundle = self._view._repr_mimebundle_()
-        assert bundle is not None, "it has a view"
-        self._bundle, self._metadata = bundle
-        self._bundle.pop("text/plain", None)  # where there are no widgets, there is the answer only
         self._handle = DisplayHandle()
-        self._handle.display(self._bundle, metadata=self._metadata, raw=True)
-        self._began = time.monotonic()
         self._told = ""
+        self._began = time.monotonic()
 
-    def tell(self) -> None:
-        """Show the text in place of a view that hears nothing before the end of the cell."""
-        if self._deaf() and (text := _text(self._run.rows)) != self._told:
-            self._told = text
-            self._put({"text/markdown": defused(text)})
+    def begin(self) -> None:
+        """Show the view."""
+        bundle, metadata = self._bundle
+        self._handle.display(bundle, metadata=metadata, raw=True)
 
-    def waits_in_vain(self) -> bool:
-        """Whether it asks a person whom this kernel does not hear."""
-        return self._deaf() and any(map(_asks, self._run.rows))
+    def follow(self) -> bool:
+        """Wait for the end; False where that would be a wait for a person whom this kernel does not hear."""
+        for _ in self._run.follow():
+            if self._deaf and any(map(_asks, self._run.rows)):
+                print(_ADVICE)
+                return False
+            self._tell()
+        return True
 
     def leave(self) -> None:
         """Let the cell end, and the answer come when it comes."""
         if self._told:
-            self._handle.update(self._bundle, metadata=self._metadata, raw=True)
+            bundle, metadata = self._bundle
+            self._handle.update(bundle, metadata=metadata, raw=True)
         threading.Thread(target=self._outlive, name="webchat-answer", daemon=True).start()
 
     def end(self) -> None:
         """Leave the answer, or what there is of it, as static text."""
-        self._put({})
+        self._handle.update({}, raw=True)
         display(answer(self._run.rows), raw=True)
         self._view.close()
+
+    @property
+    def _bundle(self) -> tuple[JSONObject, JSONObject]:
+        bundle = self._view._repr_mimebundle_()
+        assert bundle is not None, "it has a view"
+        bundle[0].pop("text/plain", None)  # where there are no widgets, there is the answer only
+        return bundle
+
+    @property
+    def _deaf(self) -> bool:
+        """Whether this kernel hears nobody who looks at the view before the cell has ended."""
+        late = time.monotonic() - self._began > _DEAF_SECONDS
+        return self._in_kernel and late and not self._view.heard
+
+    def _tell(self) -> None:
+        """Show the text in place of a view that can't show it."""
+        if self._deaf and (text := _text(self._run.rows)) != self._told:
+            self._told = text
+            self._handle.update({"text/markdown": defused(text)}, raw=True)
 
     def _outlive(self) -> None:
         with contextlib.suppress(WebChatError):
             self._run.wait()
-        self._put(answer(self._run.rows))
+        self._handle.update(answer(self._run.rows), raw=True)
         self._view.close()
-
-    def _deaf(self) -> bool:
-        late = time.monotonic() - self._began > _DEAF_SECONDS
-        return self._in_kernel and late and not self._view.heard
-
-    def _put(self, bundle: JSONObject) -> None:
-        self._handle.update(bundle, raw=True)
 
 
 def answer(rows: Sequence[Entity]) -> JSONObject:
