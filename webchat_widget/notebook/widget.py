@@ -367,8 +367,8 @@ class ChatWidget(anywidget.AnyWidget):
         """What the model was sent and gave, word for word: dicts as GET /turns gives them, oldest first.
 
         `phase` is `pre_inference` (what a request held: messages, tools, model), `post_inference` (what
-        came), `post_tools` (what the tools gave) or `final` (what the run adds to the model's memory). Of many
-        there are the newest 500, or `limit`, and no more than fit in some 30 MB. Raises WebChatError for
+        came), `post_tools` (what the tools gave) or `final` (what the run adds to the model's memory). Of
+        many there are the newest 500, or `limit`, and no more than fit in some 30 MB. Raises WebChatError for
         another phase.
         """
         return self._home.turns(self.conv_id, run_id, phase, limit)
