@@ -152,8 +152,8 @@ class StreamCoordinator:
     ) -> Awaitable[None]:
         """Hand the rows to the store now, in the order of the calls; done when they are on disk.
 
-        What could not be written is kept for the next write: rows, records, ends of runs and turns, but nothing of
-        what is `tentative`.
+        What could not be written is kept for the next write: rows, records, ends of runs and turns, but
+        nothing of what is `tentative`.
         """
         ids = tuple(dict.fromkeys((*touched, *self._dirty)))
         self._dirty.clear()
