@@ -21,13 +21,14 @@ def left_in(folder: Path, limit: int = 500) -> list[Summary]:
     found = []
     files = sorted(folder.glob("*.sqlite"), key=_changed, reverse=True)
     for file in files[:limit]:
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(file)) as db:
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_opened(file)) as db:
             found += statements.conversations(db, "", limit)
     return found
 
 
-def _read_only(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=0)
+def _opened(file: Path) -> sqlite3.Connection:
+    """The database, if it is there. One that is opened read-only would leave a -wal and a -shm behind."""
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=0)
 
 
 def _changed(file: Path) -> float:
