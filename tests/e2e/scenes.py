@@ -126,7 +126,7 @@ def queued(chat: ChatPage, model: ModelServer) -> None:
 
 def failed_send(chat: ChatPage, model: ModelServer) -> None:
     chat.ask("Ready?")
-    chat.page.route("**/webchat/chat", lambda route: route.abort())
+    chat.page.route("**/webchat/chat/**", lambda route: route.abort())
     chat.send(QUESTION)
     until(lambda: any(row.status == "failed" for row in chat.rows()), "a failed row")
 

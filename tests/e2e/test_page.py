@@ -72,11 +72,11 @@ def test_a_prompt_that_could_not_be_sent_waits_for_retry(
 ) -> None:
     chat = open_page(page, lab_server)
     chat.ask("first")
-    page.route("**/webchat/chat", lambda route: route.abort())
+    page.route("**/webchat/chat/**", lambda route: route.abort())
     chat.send("not yet")
     failed = until(lambda: [row for row in chat.rows() if row.status == "failed"], "a failed row")
     assert failed[0].text.startswith("not yet")
-    page.unroute("**/webchat/chat")
+    page.unroute("**/webchat/chat/**")
     chat.part("retry-button").last.click()
     chat.wait_text("You said: not yet")
     chat.wait_idle()
