@@ -70,6 +70,38 @@ describe("rows", () => {
   });
 });
 
+describe("the floor", () => {
+  it("hides rows that were made before it, keeps them up to date, and shows them when it sinks", () => {
+    const { store } = made();
+    store.replaceAll([note("c", 30), note("d", 40)], undefined, 30);
+    const notes = store.ofKind("note");
+    store.addEntity(note("a", 10));
+    store.addEntity(note("b", 20));
+    store.addEntity(note("mine"));
+    store.upsertEntity(note("b", 20, 50, { x: 1 }));
+    expect(ids(store)).toEqual(["c", "d", "mine"]);
+    expect(store.has("b")).toBe(true);
+    expect(store.size).toBe(3);
+    store.removeEntity("a");
+    expect(ids(store)).toEqual(["c", "d", "mine"]);
+    store.lowerFloor(35);
+    expect(store.floor).toBe(30);
+    store.lowerFloor(0);
+    store.flush();
+    expect(ids(store)).toEqual(["b", "c", "d", "mine"]);
+    expect(store.order.value.map((row) => row.entity.value.props)).toEqual([{ x: 1 }, {}, {}, {}]);
+    expect(notes.value.map((row) => row.id)).toEqual(["b", "c", "d", "mine"]);
+  });
+
+  it("rises with another history, which shows what it brings", () => {
+    const { store } = made();
+    store.replaceAll([note("c", 30)], undefined, 30);
+    store.addEntity(note("a", 10));
+    store.replaceAll([note("a", 10), note("b", 20)], undefined, 10);
+    expect(ids(store)).toEqual(["a", "b"]);
+  });
+});
+
 describe("signals", () => {
   it("a delta wakes its own row only, and order only when rows come, go or move", () => {
     const { store, flushes } = made();

@@ -38,6 +38,7 @@ export class TimelineStore {
   #scheduled = false;
   #keys = 0;
   #arrivals = 0;
+  #floor = 0;
 
   constructor(schedule: (flush: () => void) => void = queueMicrotask) {
     this.#schedule = schedule;
@@ -65,11 +66,27 @@ export class TimelineStore {
     return this.#slots.has(id);
   }
 
+  /** How many rows are shown. */
   get size(): number {
-    return this.#slots.size;
+    return this.#rows.length;
   }
 
-  /** The rows as plain data, in order. */
+  /**
+   * Rows with a lower `createdSeq` are kept up to date but not shown: what lies between them and those on the screen
+   * is not here yet. 0: all are shown.
+   */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  /** Shows rows from further up; what was kept of them comes too. A higher floor than the one there is changes nothing. */
+  lowerFloor(floor: number): void {
+    if (floor >= this.#floor) return;
+    this.#floor = floor;
+    this.#seatAll();
+  }
+
+  /** The rows that are shown, as plain data, in order. */
   snapshot(): Entity[] {
     return this.#rows.map((slot) => slot.current);
   }
@@ -140,9 +157,9 @@ export class TimelineStore {
     const slot = this.#slots.get(id);
     if (!slot) return;
     this.#slots.delete(id);
-    this.#rows.splice(this.#rows.indexOf(slot), 1);
+    const shown = this.#unseat(slot);
     this.#dirty.delete(slot);
-    this.#touch(slot.current.kind, true);
+    this.#touch(slot.current.kind, shown);
   }
 
   clear(): void {
@@ -150,22 +167,28 @@ export class TimelineStore {
   }
 
   /**
-   * Another history takes the place of this one, in one swap. Rows that `keep` names (prompts on their way)
-   * stay; rows that are in both keep their elements.
+   * Another history takes the place of this one, in one swap, with the floor that it begins at. Rows that `keep` names
+   * (prompts on their way) stay; rows that are in both keep their elements.
    */
-  replaceAll(inputs: readonly EntityInput[], keep: (entity: Entity) => boolean = () => false): void {
+  replaceAll(
+    inputs: readonly EntityInput[],
+    keep: (entity: Entity) => boolean = () => false,
+    floor = 0,
+  ): void {
     const coming = new Map<string, EntityInput>();
     for (const input of inputs) coming.set(input.id, merge(coming.get(input.id), input));
-    for (const slot of [...this.#rows]) {
+    for (const slot of [...this.#slots.values()]) {
       const { id } = slot.current;
       if (!coming.has(id) && !keep(slot.current)) this.removeEntity(id);
     }
+    this.#floor = floor;
     for (const input of coming.values()) {
       const entity = withTimes({ ...input, version: input.version ?? 0 });
       const slot = this.#slots.get(input.id);
       if (slot) this.#write(slot, entity);
       else this.#insert(entity);
     }
+    this.#seatAll();
     this.flush();
   }
 
@@ -203,8 +226,7 @@ export class TimelineStore {
       place: this.#placeOf(entity),
     };
     this.#slots.set(entity.id, slot);
-    this.#seat(slot);
-    this.#touch(entity.kind, true);
+    this.#touch(entity.kind, this.#seat(slot));
   }
 
   #write(slot: Slot, entity: Entity): void {
@@ -212,7 +234,7 @@ export class TimelineStore {
     const kinds = [slot.current.kind, entity.kind];
     slot.current = entity;
     if (moved) {
-      this.#rows.splice(this.#rows.indexOf(slot), 1);
+      this.#unseat(slot);
       slot.place = this.#placeOf(entity);
       this.#seat(slot);
     }
@@ -225,8 +247,9 @@ export class TimelineStore {
     return entity.createdSeq ?? ARRIVAL + 2 * this.#arrivals++;
   }
 
-  /** Binary search from the right: new rows nearly always come last. */
-  #seat(slot: Slot): void {
+  /** Is it shown? Binary search from the right: new rows nearly always come last. */
+  #seat(slot: Slot): boolean {
+    if (slot.place < this.#floor) return false;
     const rows = this.#rows;
     let low = 0;
     let high = rows.length;
@@ -237,10 +260,30 @@ export class TimelineStore {
       else high = middle;
     }
     rows.splice(low, 0, slot);
+    return true;
+  }
+
+  /** Was it shown? */
+  #unseat(slot: Slot): boolean {
+    const at = this.#rows.indexOf(slot);
+    if (at < 0) return false;
+    this.#rows.splice(at, 1);
+    return true;
+  }
+
+  #seatAll(): void {
+    const shown = [...this.#slots.values()].filter(({ place }) => place >= this.#floor);
+    this.#rows = shown.sort((a, b) => a.place - b.place);
+    for (const kind of this.#kinds.keys()) this.#dirtyKinds.add(kind);
+    this.#flushSoon(true);
   }
 
   #touch(kind: string, order: boolean): void {
     if (this.#kinds.has(kind)) this.#dirtyKinds.add(kind);
+    this.#flushSoon(order);
+  }
+
+  #flushSoon(order: boolean): void {
     this.#orderDirty ||= order;
     if (this.#scheduled) return;
     this.#scheduled = true;

@@ -33,7 +33,8 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
   const more = useSignalValue(session.more);
   useEffect(() => {
     // a run of long ago is not among the newest rows
-    if (more && view.run !== "" && !session.store.has(view.run)) void session.loadEarlier();
+    const begun = all.some(({ entity }) => entity.peek().id === view.run);
+    if (more && view.run !== "" && !begun) void session.loadEarlier();
   }, [all, more]);
 
   const queued = runs.filter((run) => run.props.status === "queued" && !session.outbox.showsRun(run));

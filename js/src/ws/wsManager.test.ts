@@ -250,6 +250,67 @@ describe("the connection", () => {
     same();
   });
 
+  describe("with rows before the first page", () => {
+    const logs = (count: number, from = 0) => {
+      for (let at = from; at < from + count; at += 1) host.emit("log", `l${at}`, { message: "x" });
+    };
+    const ids = () => store.snapshot().map(({ id }) => id);
+
+    it("an old row that changes shows no hole: it waits for the rows around it", async () => {
+      host.emit("tool.start", "old", { name: "f", input: {} });
+      logs(450);
+      manager.start();
+      await settle();
+      host.emit("tool.delta", "old", { patch: { status: "asking" } });
+      await settle(1000);
+      expect(manager.status.value.phase).toBe("live");
+      expect(ids()[0]).toBe("l50");
+      host.emit("tool.done", "old", { status: "completed" });
+      expect(manager.status.value.phase).toBe("live"); // it is known, if not shown
+      await manager.loadEarlier();
+      expect(manager.more.value).toBe(false);
+      same();
+      expect(store.get("old")?.props.status).toBe("completed");
+    });
+
+    it("a page that was asked for twice, or before another history came, opens no hole", async () => {
+      logs(1300);
+      manager.start();
+      await settle();
+      host.delayMs = 50;
+      const twice = [manager.loadEarlier(), manager.loadEarlier()];
+      await settle(100);
+      await Promise.all(twice);
+      expect(ids()).toHaveLength(800);
+      expect(manager.more.value).toBe(true);
+
+      host.delayMs = 0;
+      host.epoch = "two";
+      host.cut();
+      const timeline = host.timeline.bind(host);
+      let release = () => {};
+      const released = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      host.timeline = async (query) => {
+        const page = await timeline(query);
+        if (query.before !== undefined) await released;
+        return page;
+      };
+      manager.retryNow();
+      const asked = manager.loadEarlier();
+      await settle(1000);
+      logs(20, 1300);
+      expect(ids()).toHaveLength(420);
+      release();
+      await asked;
+      expect(ids()).toHaveLength(420);
+      expect(manager.more.value).toBe(true);
+      for (let page = 0; page < 3; page += 1) await manager.loadEarlier();
+      same();
+    });
+  });
+
   it("leaves nothing behind when it stops", async () => {
     manager.start();
     await settle();

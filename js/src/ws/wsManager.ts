@@ -133,14 +133,17 @@ export class WsManager {
 
   /** Fetches the page of rows before the first one. */
   async loadEarlier(): Promise<void> {
-    const { transport, convId, store, changed } = this.#options;
-    const first = store.snapshot().find((entity) => entity.createdSeq !== undefined);
-    if (first?.createdSeq === undefined) return;
+    const { transport, convId, store, changed, pageSize = FIRST_PAGE } = this.#options;
+    const { floor } = store;
+    if (floor === 0) return;
     const { signal } = this.#connection;
-    const page = await transport.timeline({ convId, before: first.createdSeq, limit: FIRST_PAGE }, signal);
+    const page = await transport.timeline({ convId, before: floor, limit: pageSize }, signal);
     if (signal.aborted || (page.epoch !== null && page.epoch !== this.#epoch)) return;
-    for (const row of readRows(page.rows)) store.upsertEntity(row);
-    this.#more.value = page.more;
+    if (store.floor !== floor) return; // another history, or the same page asked for twice
+    const rows = readRows(page.rows);
+    for (const row of rows) store.upsertEntity(row);
+    store.lowerFloor(floorOf(page, rows));
+    this.#more.value = store.floor > 0;
     changed?.();
   }
 
@@ -261,8 +264,9 @@ export class WsManager {
     const page = await transport.timeline({ convId, limit: pageSize }, signal);
     if (signal.aborted || (page.epoch !== null && page.epoch !== epoch)) return false;
     if (page.version < atLeast) return false;
-    store.replaceAll(readRows(page.rows), keep);
-    this.#more.value = page.more;
+    const rows = readRows(page.rows);
+    store.replaceAll(rows, keep, floorOf(page, rows));
+    this.#more.value = store.floor > 0;
     this.#gate.snapshot(page.version);
     return true;
   }
@@ -299,6 +303,7 @@ export class WsManager {
     this.#teardown();
     if (reason === "deleted") {
       this.#options.store.replaceAll([]);
+      this.#more.value = false;
       this.#epoch = null;
       this.#options.changed?.();
       this.#enter("error", {
@@ -344,6 +349,11 @@ export class WsManager {
 
 function held(frame: SemFrame): Held {
   return { n: frame.n, seq: frame.event.seq, frame };
+}
+
+/** Where the rows of a page begin, if there are others before them. */
+function floorOf(page: { readonly more: boolean }, rows: readonly EntityInput[]): number {
+  return (page.more && rows.find((row) => row.createdSeq !== undefined)?.createdSeq) || 0;
 }
 
 function readRows(rows: readonly unknown[]): EntityInput[] {
