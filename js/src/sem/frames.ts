@@ -3,6 +3,8 @@ export interface SemEvent {
   readonly type: string;
   readonly id: string;
   readonly seq?: number | undefined;
+  /** Where its row was made, in a frame that may make one and finds it there. */
+  readonly createdSeq?: number | undefined;
   readonly data: Record<string, unknown>;
   readonly metadata?: Record<string, unknown> | undefined;
 }
@@ -22,7 +24,7 @@ export interface Hello {
 /** The frame in a parsed message, or null where it is none: such a message is skipped, never fatal. */
 export function readFrame(message: unknown): SemFrame | null {
   if (!isRecord(message) || message.sem !== true || !isRecord(message.event)) return null;
-  const { type, id, seq, data, metadata } = message.event;
+  const { type, id, seq, createdSeq, data, metadata } = message.event;
   if (typeof type !== "string" || typeof id !== "string") return null;
   return {
     n: isCount(message.n) ? message.n : undefined,
@@ -30,6 +32,7 @@ export function readFrame(message: unknown): SemFrame | null {
       type,
       id,
       seq: isCount(seq) ? seq : undefined,
+      createdSeq: isCount(createdSeq) ? createdSeq : undefined,
       data: isRecord(data) ? data : {},
       metadata: isRecord(metadata) ? metadata : undefined,
     },

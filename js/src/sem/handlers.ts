@@ -3,7 +3,7 @@ import type { TextPart } from "../timeline/store";
 import { AGENT_HANDLERS } from "./agents";
 import { isRecord } from "./frames";
 import { type SemHandler, SemRegistry } from "./registry";
-import { create, grow, pick, seqOf, start } from "./rows";
+import { create, grow, lay, pick, seqOf, start } from "./rows";
 
 /** The fold of frames into rows: the same as the host's projection, held to the same golden file. */
 export function standardRegistry(): SemRegistry {
@@ -84,5 +84,6 @@ const upsert: SemHandler = (event, store) => {
   const entity = readEntity(event.data.entity);
   if (!entity) return "stale";
   const seq = seqOf(event);
-  return store.upsertEntity({ ...entity, createdSeq: entity.createdSeq ?? seq, version: seq });
+  const createdSeq = entity.createdSeq ?? event.createdSeq ?? seq;
+  return lay(store, { ...entity, createdSeq, version: seq });
 };

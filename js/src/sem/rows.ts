@@ -1,4 +1,4 @@
-import type { Props } from "../timeline/entities";
+import type { EntityInput, Props } from "../timeline/entities";
 import type { Outcome, TextPart, TimelineStore } from "../timeline/store";
 import { isRecord, type SemEvent } from "./frames";
 
@@ -9,7 +9,14 @@ export function start(event: SemEvent, store: TimelineStore, kind: string, props
 
 /** A frame that says all there is to say: makes the row, or merges into it. */
 export function create(event: SemEvent, store: TimelineStore, kind: string, props: Props): Outcome {
-  return store.upsertEntity({ id: event.id, kind, createdSeq: event.seq, version: seqOf(event), props });
+  const createdSeq = event.createdSeq ?? event.seq;
+  return lay(store, { id: event.id, kind, createdSeq, version: seqOf(event), props });
+}
+
+/** Makes the row or merges into it; a gap where the row was made above the floor, and this is but a part of it. */
+export function lay(store: TimelineStore, row: EntityInput): Outcome {
+  if (!store.has(row.id) && (row.createdSeq ?? store.floor) < store.floor) return "gap";
+  return store.upsertEntity(row);
 }
 
 /** Appends what the frame says to append, and lays props over the row in the same step. */

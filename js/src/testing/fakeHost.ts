@@ -14,6 +14,9 @@ import { standardRegistry } from "../sem/handlers";
 import { TimelineStore } from "../timeline/store";
 import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from "../transport/transport";
 
+/** Frames that make a row or change one that is there, and then say where it was made. */
+const MAKE_AND_CHANGE = /^(run\.|timeline\.upsert$|agent\.mode$|debugger\.pause$|tool\.result$)/;
+
 interface Socket {
   events: ChannelEvents;
   n: number;
@@ -137,7 +140,9 @@ export class FakeHost implements Transport {
   /** One event: into the host's own rows, and to all streams but those that `lose` it. */
   emit(type: string, id: string, data: object, fault: "none" | "lose" | "twice" = "none"): void {
     this.seq += 1;
-    const event = { type, id, seq: this.seq, data: data as Record<string, unknown> };
+    const createdSeq = MAKE_AND_CHANGE.test(type) ? this.store.get(id)?.createdSeq : undefined;
+    const made = createdSeq === undefined ? {} : { createdSeq };
+    const event = { type, id, seq: this.seq, ...made, data: data as Record<string, unknown> };
     this.registry.apply(event, this.store);
     for (const socket of [...this.sockets]) {
       socket.n += 1;

@@ -273,6 +273,25 @@ describe("the connection", () => {
       expect(store.get("old")?.props.status).toBe("completed");
     });
 
+    it("a row above it that is not known is fetched whole when a frame tells a part of it", async () => {
+      const note = (props: object) =>
+        host.emit("timeline.upsert", "n", { entity: { id: "n", kind: "note", props } });
+      host.emit("run.queued", "r", { runId: "r", prompt: "Hello" });
+      note({ a: 1 });
+      logs(450);
+      manager.start();
+      await settle();
+      note({ b: 2 });
+      host.emit("run.finished", "r", { runId: "r", stopReason: "stop" });
+      await settle(1000);
+      expect(manager.status.value.phase).toBe("live");
+      expect(ids()[0]).toBe("l50");
+      expect(store.get("n")?.props).toEqual({ a: 1, b: 2 });
+      expect(store.get("r")?.props).toMatchObject({ prompt: "Hello", stopReason: "stop" });
+      await manager.loadEarlier();
+      same();
+    });
+
     it("a page that was asked for twice, or before another history came, opens no hole", async () => {
       logs(1300);
       manager.start();
