@@ -24,7 +24,7 @@ from webchat_widget.errors import BadRequest
 from webchat_widget.notebook.host import kernel_host
 from webchat_widget.notebook.place import Place
 from webchat_widget.notebook.remote import RemoteChat, Server
-from webchat_widget.notebook.transcript import transcript
+from webchat_widget.timeline.transcript import transcript
 
 
 def test_without_a_server_the_chat_runs_in_the_kernel() -> None:

@@ -11,8 +11,9 @@ from typing import Any, TypeGuard
 from IPython.core.error import UsageError
 from msgspec import Struct
 
+from webchat_widget.timeline.transcript import fenced
+
 from .namespace import masked
-from .transcript import fenced
 
 __all__ = ["Failure", "LastError"]
 

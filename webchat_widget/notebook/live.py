@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from IPython.display import DisplayHandle, display
 
 from webchat_widget.errors import WebChatError
+from webchat_widget.timeline.transcript import defused, line
 from webchat_widget.typing import Entity, JSONObject
 
 from .chat import Run
-from .transcript import defused, line
 from .views import RunView
 from .widget import ChatWidget
 

@@ -20,10 +20,10 @@ from IPython.display import display
 from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 
 from webchat_widget.errors import WebChatError
+from webchat_widget.timeline.export import FORMATS, export
+from webchat_widget.timeline.transcript import line as in_one_line
 
-from .export import FORMATS, export
 from .last_error import LastError
-from .transcript import line as in_one_line
 
 if TYPE_CHECKING:
     from .widget import ChatWidget

@@ -395,7 +395,7 @@ class ChatWidget(anywidget.AnyWidget):
         """The conversation so far as static Markdown, which stays readable in a saved notebook."""
         from IPython.display import Markdown
 
-        from .transcript import transcript
+        from webchat_widget.timeline.transcript import transcript
 
         return Markdown(transcript(self.entities))  # type: ignore[no-untyped-call]
 
