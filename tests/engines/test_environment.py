@@ -8,16 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.model_server import Gate, ModelServer, Reply
-from webchat_widget.engines import environment
-from webchat_widget.engines.demo import DemoEngine
 from webchat_widget.engines.environment import EnvironmentEngine, names_a_model
 from webchat_widget.errors import EngineError
 from webchat_widget.events import TextChunk
 from webchat_widget.turns import Message, ToolSchema, Turn
 
 VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "WEBCHAT_MODEL", "WEBCHAT_API")
-CALCULATE = ToolSchema("calculate", "", {"type": "object", "properties": {}})
-OWN = ToolSchema("double", "", {"type": "object", "properties": {}})
 
 
 @pytest.fixture(autouse=True)
@@ -111,28 +107,6 @@ async def test_connections_are_kept_while_nothing_changes(
     assert engine._current() is before
     await engine.aclose()
     assert await said(engine) == "You said: hi", "it opens them again"
-    await engine.aclose()
-
-
-class QuickDemo(DemoEngine):
-    """The demo without its pauses."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-
-async def test_the_demo_s_tools_are_shown_to_the_demo_alone(
-    model: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(environment, "DemoEngine", QuickDemo)
-    engine = EnvironmentEngine(demo_tools=frozenset({"calculate"}))
-    assert "1554" not in await said(engine, "37 * 42", CALCULATE), "it asks for the tool"
-    monkeypatch.setenv("OPENAI_BASE_URL", model.url)
-    await said(engine, "37 * 42", CALCULATE, OWN)
-    await said(engine, "37 * 42", CALCULATE)
-    first, second = (request.body.get("tools", []) for request in model.completions)
-    assert [tool["function"]["name"] for tool in first] == ["double"]
-    assert second == []
     await engine.aclose()
 
 

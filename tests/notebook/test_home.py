@@ -294,6 +294,8 @@ class TestInTheKernel:
         monkeypatch.setenv("OPENAI_BASE_URL", model.url)
         assert chat.send("hi").wait(20).text == "You said: hi"
         assert "tools" not in model.completions[-1].body, "the demo's tool is none of the model's"
+        assert "pre_inference" in {record["phase"] for record in chat.turns()}
+        assert not any(record.get("tools") for record in chat.turns()), "nor of what it was sent"
 
     def test_in_memory_nothing_is_on_disk(self, folder: Path) -> None:
         chat = ChatWidget("c", store="memory", engine=ScriptedEngine("Hello."))

@@ -33,14 +33,9 @@ def names_a_model() -> bool:
 
 class EnvironmentEngine:
     """An engine for the model that OPENAI_API_KEY, OPENAI_BASE_URL and WEBCHAT_MODEL name, in the style that
-    WEBCHAT_API names; the demo where they name none.
+    WEBCHAT_API names; the demo where they name none."""
 
-    `demo_tools`: tools that are there for the demo alone. They are not shown to a model, some of which refuse
-    any.
-    """
-
-    def __init__(self, *, demo_tools: frozenset[str] = frozenset()) -> None:
-        self._demo_tools = demo_tools
+    def __init__(self) -> None:
         self._read: tuple[str, ...] = ()
         self._engine: Engine = DemoEngine()
         self._wrong: str | None = None
@@ -60,9 +55,6 @@ class EnvironmentEngine:
         engine = self._current()
         if self._wrong is not None:
             raise EngineError(self._wrong, code="unknown_api", retryable=False)
-        if engine.name != DemoEngine.name:
-            tools = tuple(tool for tool in turn.tools if tool.name not in self._demo_tools)
-            turn = Turn(turn.messages, tools, turn.model)
         return engine.stream(turn)
 
     async def aclose(self) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from webchat_widget.engines.base import Engine
-from webchat_widget.engines.environment import EnvironmentEngine
+from webchat_widget.engines.environment import EnvironmentEngine, names_a_model
 from webchat_widget.engines.function import FunctionEngine
 from webchat_widget.engines.openai import OpenAIEngine
 from webchat_widget.errors import ConversationHeld, ShuttingDown
@@ -150,6 +150,7 @@ class Hosted:
                 self._claimed = True
         async with self._opening:
             service = self._open()
+            self._look_who_answers()
             await service.start()
             settings, self._settings = self._settings, None
             if settings is not None:
@@ -187,6 +188,15 @@ class Hosted:
             if self._folder is not None:
                 self._resting = asyncio.create_task(self._rest(), name="webchat-rest")
         return self._service
+
+    def _look_who_answers(self) -> None:
+        """A model may have been named in the environment, or be gone from there: runs that start later have
+        what goes with it."""
+        equipment, env = self._equipment, self._env
+        assert equipment is not None
+        assert env is not None
+        if env.profiles.get(DEFAULT).tools != _tools_of_default(equipment):
+            env.profiles = profiles_of(equipment)
 
     async def _let_go(self) -> None:
         async with self._opening:  # whoever comes back soon waits, and finds nobody in the file
@@ -226,20 +236,18 @@ def _give(service: ChatService, conv_id: str, equipment: Equipment) -> None:
 
 def _answering(equipment: Equipment) -> tuple[Engine, ToolRegistry, Profiles]:
     """The engine, and what it has without the conversation's own."""
-    engine = equipment.engine
-    if engine is None:
-        engine = EnvironmentEngine(demo_tools=frozenset(_demo_tools(equipment)))
+    engine = EnvironmentEngine() if equipment.engine is None else equipment.engine
     return engine, ToolRegistry([function_tool(calculate)]), profiles_of(equipment)
 
 
-def _demo_tools(equipment: Equipment) -> tuple[str, ...]:
-    """What the demo has without being told: the calculator."""
-    return tuple(name for name in HOST_TOOLS if equipment.engine is None and name not in equipment.tools)
+def _tools_of_default(equipment: Equipment) -> tuple[str, ...]:
+    """What the demo has without being told: the calculator. Some models refuse any tool."""
+    return HOST_TOOLS if equipment.engine is None and not names_a_model() else ()
 
 
 def profiles_of(equipment: Equipment) -> Profiles:
     """The profiles that a conversation has here, without its own."""
-    default = Profile(slug=DEFAULT, tools=_demo_tools(equipment))
+    default = Profile(slug=DEFAULT, tools=_tools_of_default(equipment))
     return kernel_profiles(default, equipment.kinds)
 
 
