@@ -1,4 +1,6 @@
 // @vitest-environment node
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, expect, it, vi } from "vitest";
 import { Api } from "./api";
 import type { ApiError } from "./replies";
@@ -152,11 +154,18 @@ describe("pictures", () => {
   });
 
   it("are given the time that they need", async () => {
-    const timeout = vi.spyOn(AbortSignal, "timeout");
-    const { api } = server(() => json({ status: "started", run_id: "r" }));
-    await api.chat(request);
-    await api.chat({ ...request, pictures: [{ name: "", mime: "", data: "x".repeat(10_000_000) }] });
-    expect(timeout.mock.calls).toEqual([[16_000], [116_000]]);
+    vi.useFakeTimers();
+    const given = async (data: string) => {
+      const start = Date.now();
+      const api = new Api({ baseUrl: "/", cookies: () => "", fetch: unanswered });
+      const chat = rejected(api.chat({ ...request, pictures: [{ name: "", mime: "", data }] }));
+      await vi.runAllTimersAsync();
+      expect((await chat).kind).toBe("network");
+      return Date.now() - start;
+    };
+    expect(await given("x")).toBe(16_000);
+    expect(await given("x".repeat(10_000_000))).toBe(116_000);
+    vi.useRealTimers();
   });
 });
 
@@ -257,15 +266,57 @@ describe("profiles", () => {
   });
 });
 
-it("gives up on a server that does not answer", async () => {
-  const api = new Api({
-    baseUrl: "/",
-    cookies: () => "",
-    timeoutMs: 20,
-    fetch: (_url, init) =>
-      new Promise((_resolve, reject) =>
-        init?.signal?.addEventListener("abort", () => reject(new Error("aborted"))),
-      ),
+describe("a slow server", () => {
+  it("is given up where it does not answer", async () => {
+    const api = new Api({ baseUrl: "/", cookies: () => "", timeoutMs: 20, fetch: unanswered });
+    expect((await rejected(api.health())).kind).toBe("network");
   });
-  expect((await rejected(api.health())).kind).toBe("network");
+
+  /** A real server, whose answer comes in `pieces`, one each 30 ms; after the last one it says no more. */
+  async function slowly<T>(pieces: Uint8Array[], ends: boolean, ask: (api: Api) => Promise<T>): Promise<T> {
+    const http = createServer((_, response) => {
+      const names = { "X-Timeline-Version": "1", "X-Timeline-Epoch": "e", "X-Timeline-More": "false" };
+      response.writeHead(200, { "Content-Type": "application/json", ...names });
+      const left = [...pieces];
+      const timer = setInterval(() => {
+        const next = left.shift();
+        if (next !== undefined) response.write(next);
+        else if (ends) response.end();
+      }, 30);
+      response.on("close", () => clearInterval(timer));
+    });
+    await new Promise<void>((listening) => http.listen(0, "127.0.0.1", listening));
+    const { port } = http.address() as AddressInfo;
+    const api = new Api({
+      baseUrl: "/",
+      cookies: () => "",
+      timeoutMs: 200,
+      fetch: (path, init) => fetch(`http://127.0.0.1:${port}${path}`, init),
+    });
+    try {
+      return await ask(api);
+    } finally {
+      http.closeAllConnections();
+      http.close();
+    }
+  }
+
+  it("may take its time while it goes on sending, in whatever pieces", async () => {
+    const bytes = [...Buffer.from('[{"id": "é😀"}]')].map((byte) => Uint8Array.of(byte));
+    const page = await slowly(bytes, true, (api) => api.timeline({ convId: "c" }));
+    expect(page.rows).toEqual([{ id: "é😀" }]);
+  });
+
+  it("is given up where it falls silent in the middle", async () => {
+    const { kind } = await slowly([Buffer.from("[{")], false, (api) =>
+      rejected(api.timeline({ convId: "c" })),
+    );
+    expect(kind).toBe("network");
+  });
 });
+
+/** A server that never answers. */
+const unanswered: typeof fetch = (_url, init) =>
+  new Promise((_resolve, reject) => {
+    init?.signal?.addEventListener("abort", () => reject(new Error("aborted")));
+  });

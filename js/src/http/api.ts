@@ -29,6 +29,7 @@ export interface ApiOptions {
   readonly token?: string;
   readonly fetch?: typeof fetch;
   readonly cookies?: () => string;
+  /** An answer of which nothing has come for so long does not come any more. */
   readonly timeoutMs?: number;
 }
 
@@ -117,9 +118,19 @@ export class Api {
 
   /** Throws for what lies between this page and the host; what the host itself says is the reply. */
   async #ask(path: string, init: RequestInit, signal?: AbortSignal): Promise<Reply> {
-    const response = await this.#fetch(path, init, signal);
+    const { timeoutMs = 15_000 } = this.#options;
+    const length = typeof init.body === "string" ? init.body.length : 0;
+    const silence = new Silence(timeoutMs + Math.ceil(length / CHARS_A_SECOND) * 1000);
+    let response: Response;
+    let body: unknown;
+    try {
+      const over = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal;
+      response = await this.#fetch(path, init, over, signal);
+      body = await this.#json(response, () => silence.broken(timeoutMs));
+    } finally {
+      silence.end();
+    }
     const { status, headers } = response;
-    const body = await this.#json(response);
     const reply: Reply = { from: "server", status, body, header: (name) => headers.get(name) };
     if (status === 401 || status === 403) throw new ApiError("login", LOGIN, status, code(reply));
     if (sentence(reply) === null && (status === 502 || status === 503 || status === 504)) {
@@ -128,14 +139,17 @@ export class Api {
     return reply;
   }
 
-  async #fetch(path: string, init: RequestInit, signal?: AbortSignal): Promise<Response> {
-    const { token, timeoutMs = 15_000 } = this.#options;
+  async #fetch(
+    path: string,
+    init: RequestInit,
+    over: AbortSignal,
+    unwanted?: AbortSignal,
+  ): Promise<Response> {
+    const { token } = this.#options;
     const headers = new Headers(init.headers);
     headers.set("Accept", "application/json");
     // a token counts as another user on each request, so the cookie goes first
     if (token && this.#xsrf() === null) headers.set("Authorization", `token ${token}`);
-    const length = typeof init.body === "string" ? init.body.length : 0;
-    const timeout = AbortSignal.timeout(timeoutMs + Math.ceil(length / CHARS_A_SECOND) * 1000);
     let response: Response;
     try {
       response = await (this.#options.fetch ?? fetch)(this.#root + path, {
@@ -143,10 +157,10 @@ export class Api {
         headers,
         credentials: "same-origin",
         cache: "no-store",
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        signal: over,
       });
     } catch (error) {
-      if (signal?.aborted) throw error;
+      if (unwanted?.aborted) throw error;
       throw new ApiError("network", NETWORK);
     }
     if (response.redirected && /\/login\b/.test(new URL(response.url).pathname)) {
@@ -155,11 +169,17 @@ export class Api {
     return response;
   }
 
-  /** The body, or undefined where it is not JSON. A body that breaks off is a network failure. */
-  async #json(response: Response): Promise<unknown> {
-    let text: string;
+  /** The body, or undefined where it is not JSON. A body that breaks off or stands still is a network failure. */
+  async #json(response: Response, heard: () => void): Promise<unknown> {
+    const reader = response.body?.getReader();
+    const decoder = new TextDecoder();
+    let text = "";
     try {
-      text = await response.text();
+      for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
+        heard();
+        text += decoder.decode(part.value, { stream: true });
+      }
+      text += decoder.decode();
     } catch {
       throw new ApiError("network", NETWORK, response.status);
     }
@@ -174,5 +194,28 @@ export class Api {
     const cookies = this.#options.cookies?.() ?? document.cookie;
     const found = /(?:^|;\s*)_xsrf=([^;]*)/.exec(cookies);
     return found?.[1] ? decodeURIComponent(found[1]) : null;
+  }
+}
+
+/** Aborts its signal when it was not broken in time. A large answer may take as long as it goes on coming. */
+class Silence {
+  readonly #over = new AbortController();
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(ms: number) {
+    this.#timer = setTimeout(() => this.#over.abort(), ms);
+  }
+
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  broken(nextMs: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#over.abort(), nextMs);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
   }
 }
