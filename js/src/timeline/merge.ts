@@ -24,7 +24,6 @@ function layOver(kind: string, old: Props, incoming: Props): Props {
   if (!isTerminal(kind, old)) return props;
   for (const key of FROZEN) {
     if (Object.hasOwn(old, key)) props[key] = old[key];
-    else delete props[key];
   }
   return props;
 }
