@@ -37,7 +37,7 @@ _ASSIGNED = re.compile(
     r"""(?ix)
     # Each word is tried once, or a long one would take for ever.
     ( (?<!\w) ['"]? \w* (?:key|secret|token|password|passwd|pwd|credential|authorization) \w{0,40}+ ['"]?
-      \s* \]? \s* (?: :\s*[\w.]+\s*= | [:=] ) \s* )
+      \s* \]? \s* (?: :\s*[\w.]+\s*= | :?= | : ) \s* )
     (?: "[^"]*"? | '[^']*'? )
     """
 )
