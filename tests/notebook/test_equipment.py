@@ -237,6 +237,7 @@ class TestSecrets:
             'os.environ["OPENAI_API_KEY"] = "canary"',
             'token: str = "canary"',
             "pwd='canary",
+            "(key := 'canary')",
         ],
     )
     def test_secrets_within_code(self, code: str) -> None:
