@@ -96,6 +96,7 @@ def test_health_says_who_answers(client: httpx.Client) -> None:
     health = client.get("health").json()
     assert health["webchat"] is True
     assert (health["protocol"], health["engine"], health["capabilities"]) == (1, "openai", [])
+    assert health["notices"] == []
 
 
 class TestIdempotency:

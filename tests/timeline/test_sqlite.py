@@ -455,7 +455,7 @@ class TestTwoOwners:
         await old.write(batch("c", 1, row("m", 1)))
         if after.endswith("number"):  # the number of a file that went is soon given to another
             await old._submit(lambda db: db.execute("PRAGMA journal_mode = DELETE"), alone=True)
-            monkeypatch.setattr(connection, "_identity", lambda file: (0, 0))
+            monkeypatch.setattr(connection, "identity", lambda file: (0, 0))
         await old.close()
         connect, opened = sqlite3.connect, []
 

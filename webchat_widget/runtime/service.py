@@ -267,6 +267,7 @@ class ChatService:
             "engine": engine.name,
             "model": engine.model,
             "capabilities": [],
+            "notices": self._env.store.notices,
         }
 
     @property

@@ -123,7 +123,13 @@ class Summary(Struct, frozen=True):
 
 class TimelineStore(Protocol):
     """Every call raises StoreUnavailable where the disk, or the database on it, refuses, and ConversationHeld
-    where it needs a conversation that somebody else has open."""
+    where it needs a conversation that somebody else has open. What can only be read is read: its unfinished
+    runs, which could not be brought to their ends, are left out."""
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know of the file, in sentences; nothing where all is well."""
+        ...
 
     def write(self, batch: Batch) -> Awaitable[None]:
         """Commit a batch; done means on disk. Batches are committed in the order of the calls."""

@@ -33,6 +33,7 @@ const marker = {
   engine: "openai",
   model: "m",
   capabilities: ["x"],
+  notices: ["y"],
 };
 const rejected = async (promise: Promise<unknown>) => {
   const error = await promise.then(
@@ -51,6 +52,7 @@ describe("health", () => {
       engine: "openai",
       model: "m",
       capabilities: ["x"],
+      notices: ["y"],
     });
     expect(calls[0]?.url).toBe("/user/me/webchat/health");
     expect(calls[0]?.init.credentials).toBe("same-origin");

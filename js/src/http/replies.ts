@@ -17,6 +17,8 @@ export interface Health {
   readonly engine: string;
   readonly model: string | null;
   readonly capabilities: readonly string[];
+  /** What a person should know of the host's timeline, in sentences. */
+  readonly notices: readonly string[];
 }
 
 export interface TimelinePage {
@@ -102,6 +104,7 @@ export function readHealth(reply: Reply): Health | null {
     engine: String(body.engine ?? ""),
     model: typeof body.model === "string" ? body.model : null,
     capabilities: Array.isArray(body.capabilities) ? body.capabilities.map(String) : [],
+    notices: Array.isArray(body.notices) ? body.notices.map(String) : [],
   };
 }
 

@@ -54,7 +54,14 @@ export class FakeHost implements Transport {
     runId: "r1",
     queuePosition: null,
   });
-  health: Health = { version: "0", protocol: 1, engine: "scripted", model: "test-model", capabilities: [] };
+  health: Health = {
+    version: "0",
+    protocol: 1,
+    engine: "scripted",
+    model: "test-model",
+    capabilities: [],
+    notices: [],
+  };
 
   watch(): () => void {
     return () => {};

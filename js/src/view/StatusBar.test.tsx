@@ -52,6 +52,14 @@ it("names the model of the host, whoever has answered earlier", async () => {
   expect(label()).toBe("a-model");
 });
 
+it("says what the host has to say of its timeline, in words and nothing else", async () => {
+  host.health = { ...host.health, notices: ["The timeline can only be read at present.", "<b>x</b>"] };
+  await open();
+  const said = [...el.querySelectorAll("[data-part=host-notice]")].map((each) => each.textContent);
+  expect(said).toEqual(host.health.notices);
+  expect(el.querySelector("[data-part=statusbar] b")).toBeNull();
+});
+
 it("names another model that a run of this connection was told to take", async () => {
   says("openai", "a-model");
   await open();

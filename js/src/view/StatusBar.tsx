@@ -35,6 +35,11 @@ export function StatusBar() {
       <Open />
       {health && <span>{`${lastModel(health, runs, since) ?? whoAnswers(health)}${by}${place}`}</span>}
       {usage && <span>{usage}</span>}
+      {health?.notices.map((notice) => (
+        <span key={notice} class="wc-notice" data-part="host-notice">
+          {notice}
+        </span>
+      ))}
     </div>
   );
 }

@@ -22,8 +22,9 @@ from webchat_widget.requests import TurnsQuery
 from webchat_widget.timeline.store import Batch, KeyRecord, Loaded, Summary, TurnsPage
 from webchat_widget.typing import JSONObject
 
-from . import records, statements
-from .connection import Database, Moved, advice, connect, is_busy, remove, transaction
+from . import readonly, records, statements
+from .connection import Database, Moved, advice, is_busy, remove, transaction
+from .readonly import ReadOnly, connect_or_read
 from .statements import KEY_LIFETIME_MS
 
 __all__ = ["KEY_LIFETIME_MS", "SQLiteStore"]
@@ -32,12 +33,17 @@ _T = TypeVar("_T")
 
 
 class _Job:
-    """A piece of work for the thread, and who waits for it. `alone`: it makes its own transactions."""
+    """A piece of work for the thread, and who waits for it.
 
-    __slots__ = ("alone", "future", "loop", "work")
+    `read`: it changes nothing, so it can be done where nothing may be written. `alone`: it makes its own
+    transactions.
+    """
 
-    def __init__(self, work: Callable[[Database], Any], *, alone: bool = False) -> None:
+    __slots__ = ("alone", "future", "loop", "read", "work")
+
+    def __init__(self, work: Callable[[Database], Any], *, read: bool = False, alone: bool = False) -> None:
         self.work = work
+        self.read = read
         self.alone = alone
         self.loop = loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -65,6 +71,8 @@ class SQLiteStore:
         self._drop_empty = drop_empty
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._db: Database | None = None
+        """The thread's; others only look at it."""
         self._closed = False
 
     # -- the promises of TimelineStore ---------------------------------------------------------------
@@ -75,19 +83,19 @@ class SQLiteStore:
 
     async def load(self, conv_id: str) -> Loaded | None:
         """A conversation, or None where it is unknown."""
-        return await self._submit(lambda db: statements.load(db, conv_id))
+        return await self._submit(lambda db: readonly.load(db, conv_id), read=True)
 
     async def turns(self, query: TurnsQuery) -> TurnsPage:
         """What models were sent and gave in a conversation, the newest that `query` asks for."""
-        return await self._submit(lambda db: records.read(db, query))
+        return await self._submit(lambda db: records.read(db, query), read=True)
 
     async def unfinished(self) -> list[str]:
         """The conversations with runs that have not ended."""
-        return await self._submit(statements.unfinished)
+        return await self._submit(readonly.unfinished, read=True)
 
     async def key(self, user: str, key: str) -> KeyRecord | None:
         """The record of an idempotency key; whether it is too old to count is the caller's to say."""
-        return await self._submit(lambda db: statements.key(db, user, key))
+        return await self._submit(lambda db: statements.key(db, user, key), read=True)
 
     async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:
         """Replace a conversation's settings; `now` is Unix ms."""
@@ -95,7 +103,12 @@ class SQLiteStore:
 
     async def conversations(self, query: str = "", limit: int = 500) -> list[Summary]:
         """Conversations with at least one row, newest first, whose title or id contains `query`."""
-        return await self._submit(lambda db: statements.conversations(db, query, limit))
+        return await self._submit(lambda db: statements.conversations(db, query, limit), read=True)
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know of the file, in sentences; nothing where all is well."""
+        return [self._db.refusal] if self._db is not None and self._db.refusal else []
 
     async def close(self) -> None:
         """Finish what was handed in, and let go of the file."""
@@ -110,8 +123,10 @@ class SQLiteStore:
 
     # -- the thread ----------------------------------------------------------------------------------
 
-    def _submit(self, work: Callable[[Database], _T], *, alone: bool = False) -> asyncio.Future[_T]:
-        job = _Job(work, alone=alone)
+    def _submit(
+        self, work: Callable[[Database], _T], *, read: bool = False, alone: bool = False
+    ) -> asyncio.Future[_T]:
+        job = _Job(work, read=read, alone=alone)
         if self._closed:
             job.future.set_exception(StoreUnavailable("The timeline database is closed."))
             return job.future
@@ -122,7 +137,6 @@ class SQLiteStore:
         return job.future
 
     def _serve(self) -> None:
-        db: Database | None = None
         last: _Job | None = None
         while last is None:
             jobs = []
@@ -134,7 +148,7 @@ class SQLiteStore:
             if not jobs:
                 continue
             try:
-                db = db or connect(self.path)
+                db = self._opened()
             except (sqlite3.Error, OSError, WebChatError) as error:
                 for each in jobs:
                     _settle(each, None, self._unavailable(error))
@@ -146,17 +160,28 @@ class SQLiteStore:
                 else:
                     self._run(db, list(group))
             if db.moved:
+                self._db = None
                 db.close()
-                db = None
         try:
-            if db is not None:
-                with contextlib.closing(db):
-                    self._tidy(db)
+            if self._db is not None:
+                with contextlib.closing(self._db):
+                    self._tidy(self._db)
         finally:
             _settle(last, None, None)
 
+    def _opened(self) -> Database:
+        """The database, opened where it is not, or where it could only be read and may be written by now."""
+        open = self._db
+        if open is not None and not (isinstance(open, ReadOnly) and open.is_due()):
+            return open
+        db = connect_or_read(self.path, open)
+        if open is not None and db is not open:
+            open.close()
+        self._db = db
+        return db
+
     def _tidy(self, db: Database) -> None:
-        if self._drop_empty and self.path != ":memory:":
+        if self._drop_empty and self.path != ":memory:" and not db.refusal:
             # What can't be read or removed stays.
             with contextlib.suppress(sqlite3.Error, OSError, Moved):
                 if statements.is_empty(db):
@@ -171,7 +196,7 @@ class SQLiteStore:
     def _run(self, db: Database, jobs: list[_Job]) -> None:
         """Run jobs in one transaction; where one of them fails, each in its own."""
         try:
-            with transaction(db):
+            with transaction(db, write=not all(job.read for job in jobs)):
                 results = [job.work(db) for job in jobs]
         except Exception as error:  # whatever a job does, the thread outlives it
             if len(jobs) > 1:

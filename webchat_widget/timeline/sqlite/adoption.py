@@ -22,8 +22,9 @@ from webchat_widget.timeline.files import PROMISE_SECONDS, conversation_file
 from webchat_widget.timeline.store import Loaded
 from webchat_widget.typing import JSONObject
 
-from . import SQLiteStore, statements
+from . import SQLiteStore, readonly, statements
 from .connection import Database, Moved, advice, connect, is_busy, remove, transaction
+from .readonly import connect_or_read
 
 __all__ = ["AdoptingStore"]
 
@@ -102,10 +103,12 @@ class AdoptingStore(SQLiteStore):
         """A conversation, or None where neither we nor a kernel knew it."""
 
         def work(db: Database) -> Loaded | None:
+            if db.refusal:
+                return _look(db, self._file(conv_id), conv_id)
             self._adopt(db, conv_id)
             return statements.load(db, conv_id)
 
-        return await self._submit(work, alone=True)
+        return await self._submit(work, read=True, alone=True)
 
     async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:
         """Replace a conversation's settings; `now` is Unix ms."""
@@ -141,6 +144,7 @@ class AdoptingStore(SQLiteStore):
 
 def _adopt(db: Database, path: Path, conv_id: str) -> None:
     """Take in what is in the kernel's file, if there is one, and remove it."""
+    db.check_writable()
     if not _exists(path, conv_id):
         return
     with _opened(path, conv_id) as (kernel, content):
@@ -149,8 +153,18 @@ def _adopt(db: Database, path: Path, conv_id: str) -> None:
             remove(kernel, path)
 
 
+def _look(db: Database, path: Path, conv_id: str) -> Loaded | None:
+    """The conversation where we can take in nothing: that in the kernel's file, if there is one, is newer."""
+    if not _exists(path, conv_id):
+        return readonly.load(db, conv_id)
+    with _blaming(path, conv_id), closing(connect_or_read(str(path), timeout=0)) as kernel:
+        kernel.refusal = db.refusal
+        return readonly.load(kernel, conv_id)
+
+
 def _hand_over(db: Database, path: Path, conv_id: str) -> bool:
     """Write the conversation, and what a kernel left of it earlier, to the kernel's file; then forget it."""
+    db.check_writable()
     if not _exists(path, conv_id) and not _knows(db, conv_id):
         return False
     with _opened(path, conv_id) as (kernel, content):

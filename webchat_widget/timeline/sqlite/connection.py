@@ -16,7 +16,7 @@ from webchat_widget.timeline.migrations import migrate
 
 from .lock import Lock
 
-__all__ = ["Database", "Moved", "advice", "connect", "is_busy", "remove", "transaction"]
+__all__ = ["Database", "Moved", "advice", "connect", "identity", "is_busy", "remove", "transaction"]
 
 _PAUSE_SECONDS = (0.005, 0.03)
 """Between two attempts to lock a file: as long as luck has it, or two might always meet."""
@@ -34,10 +34,17 @@ class Database(sqlite3.Connection):
     lock: Lock | None = None
     moved = False
     """True once the file was found to be gone from its place: nothing is committed any more."""
+    refusal = ""
+    """Why nothing may be written to it, in sentences for a person; "" where it may."""
+
+    def check_writable(self) -> None:
+        """Raise StoreUnavailable where nothing may be written."""
+        if self.refusal:
+            raise StoreUnavailable(self.refusal)
 
     def check(self) -> None:
         """Raise Moved where another file has the name by now, or none."""
-        if self.file is not None and _identity(self.file) != self.identity:
+        if self.file is not None and identity(self.file) != self.identity:
             self.moved = True
             raise Moved(
                 f"The file {self.file} was removed or replaced while it was in use, so nothing was stored. "
@@ -78,10 +85,13 @@ def connect(path: str, *, timeout: float = 2) -> Database:
 
 
 @contextlib.contextmanager
-def transaction(db: Database) -> Iterator[None]:
-    """All or nothing; done means on disk, in the file of that name. Raises Moved where it is another one."""
+def transaction(db: Database, *, write: bool = True) -> Iterator[None]:
+    """All or nothing; done means on disk, in the file of that name. Raises Moved where it is another one, and
+    StoreUnavailable for a `write` where nothing may be written."""
+    if write:
+        db.check_writable()
     try:
-        db.execute("BEGIN IMMEDIATE")
+        db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         yield
         db.check()
         db.execute("COMMIT")
@@ -97,6 +107,15 @@ def is_busy(error: BaseException) -> bool:
         isinstance(error, BlockingIOError)
         or getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
     )
+
+
+def identity(file: Path) -> tuple[int, int] | None:
+    """What tells this file from another one of its name; None where there is none."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def advice(error: BaseException) -> str:
@@ -153,13 +172,13 @@ def _connect(file: Path) -> Database | None:
     when it writes for the first time, which catches a new file that was given the old one's number.
     """
     _make(file)
-    named = _identity(file)
+    named = identity(file)
     db = sqlite3.connect(file, isolation_level=None, timeout=0, factory=Database)
     try:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("BEGIN EXCLUSIVE")
         db.execute("COMMIT")
-        if named is None or _identity(file) != named:
+        if named is None or identity(file) != named:
             db.close()
             return None
         db.execute("PRAGMA journal_mode = WAL")
@@ -168,7 +187,7 @@ def _connect(file: Path) -> Database | None:
     except BaseException as error:
         db.close()
         moved = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED
-        if moved or (isinstance(error, sqlite3.Error) and _identity(file) != named):
+        if moved or (isinstance(error, sqlite3.Error) and identity(file) != named):
             return None
         raise
     db.file, db.identity = file, named
@@ -183,11 +202,3 @@ def _make(file: Path) -> None:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     with contextlib.suppress(FileNotFoundError):  # it went; the next round makes another
         file.chmod(0o600)
-
-
-def _identity(file: Path) -> tuple[int, int] | None:
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino

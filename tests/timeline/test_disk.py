@@ -1,0 +1,220 @@
+"""A disk that fails: what can be read is read, nothing false is acknowledged, and nothing is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.timeline.kernels import Holder
+from webchat_widget.errors import StoreUnavailable
+from webchat_widget.requests import TurnsQuery
+from webchat_widget.timeline.entities import Row
+from webchat_widget.timeline.files import conversation_file
+from webchat_widget.timeline.migrations import MIGRATIONS
+from webchat_widget.timeline.sqlite import SQLiteStore, lock, readonly
+from webchat_widget.timeline.sqlite.adoption import AdoptingStore
+from webchat_widget.timeline.store import Batch, KeyRecord, PendingRun
+
+KEY = KeyRecord("ada", "k", "digest", 200, {"run_id": "r", "conv_id": "c"}, 1)
+
+
+def row(id: str, version: int = 1) -> Row:
+    return {"id": id, "kind": "note", "createdSeq": version, "version": version, "props": {"n": version}}
+
+
+def said(id: str = "said", version: int = 1, conv_id: str = "c") -> Batch:
+    pending = (PendingRun(f"run of {conv_id}", version, True, {"prompt": "p"}),)
+    return Batch(conv_id=conv_id, version=version, rows=(row(id, version),), pending=pending, title="said")
+
+
+async def ids(store: SQLiteStore, conv_id: str = "c") -> list[str]:
+    loaded = await store.load(conv_id)
+    return [] if loaded is None else [each["id"] for each in loaded.rows]
+
+
+async def left(path: Path, *batches: Batch) -> None:
+    """Write to a file, and close it."""
+    store = SQLiteStore(path)
+    for batch in batches:
+        await store.write(batch)
+    await store.close()
+
+
+def cut(path: Path, *batches: Batch) -> None:
+    """Leave a file as a crash does: with what was said in its -wal."""
+    with Holder(path):
+        copies = [shutil.copy(f"{path}{suffix}", f"{path}{suffix}.copy") for suffix in ("", "-wal")]
+    for copy in copies:
+        os.replace(copy, copy.removesuffix(".copy"))
+    Path(f"{path}-lock").unlink()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+class Disk:
+    """A folder that lets nobody write, as long as it is told to: by the rights on it, or where those do not
+    count (root), by the answer that a disk gives which is mounted so, at the one place where files are made
+    before a database is opened."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = folder
+        self._monkeypatch = monkeypatch
+
+    def protect(self) -> None:
+        def locked(file: Path) -> int | None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+
+        for each in (self._folder, *self._folder.rglob("*")):
+            each.chmod(0o500 if each.is_dir() else 0o400)
+        if os.geteuid() == 0:
+            self._monkeypatch.setattr(lock, "_locked", locked)
+
+    def release(self) -> None:
+        self._monkeypatch.undo()
+        for each in (self._folder, *self._folder.rglob("*")):
+            each.chmod(0o700 if each.is_dir() else 0o600)
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    (tmp_path / "disk").mkdir()
+    return Disk(tmp_path / "disk", monkeypatch)
+
+
+@pytest.fixture
+def file(disk: Disk, tmp_path: Path) -> Path:
+    return tmp_path / "disk" / "timeline.sqlite"
+
+
+class TestReadOnly:
+    @pytest.mark.parametrize("ended", ["closed", "cut"])
+    async def test_what_was_said_is_read_and_nothing_is_changed(
+        self, disk: Disk, file: Path, ended: str
+    ) -> None:
+        await left(file, said(), Batch(conv_id="c", version=2, key=KEY))
+        if ended == "cut":
+            cut(file)
+        before = {each: each.read_bytes() for each in file.parent.iterdir()}
+        assert (len(before) == 2) == (ended == "cut")
+        disk.protect()
+        store = SQLiteStore(file)
+        assert await ids(store) == (["said", "held"] if ended == "cut" else ["said"])
+        assert [each.title for each in await store.conversations("said")] == ["said"]
+        assert await store.key("ada", "k") == KEY
+        assert (await store.turns(TurnsQuery(conv_id="c"))).turns == []
+        await store.close()
+        assert {each: each.read_bytes() for each in file.parent.iterdir()} == before
+
+    async def test_a_write_is_refused_and_so_is_each_of_a_burst_but_no_read_beside_it(
+        self, disk: Disk, file: Path
+    ) -> None:
+        await left(file, said())
+        disk.protect()
+        store = SQLiteStore(file)
+        await store.conversations()
+        writes = [store.write(said(f"{n}", n)) for n in (2, 3)]
+        assert await ids(store) == ["said"]
+        for write in (*writes, store.save_settings("c", {}, 1)):
+            with pytest.raises(StoreUnavailable, match="can only be read at present") as error:
+                await write
+            assert (error.value.status, str(file) in error.value.message) == (503, True)
+        assert store.notices == [error.value.message]
+        await store.close()
+
+    async def test_runs_that_could_not_be_ended_are_left_for_later(self, disk: Disk, file: Path) -> None:
+        await left(file, said())
+        disk.protect()
+        store = SQLiteStore(file)
+        loaded = await store.load("c")
+        assert loaded is not None
+        assert (loaded.pending, await store.unfinished()) == ([], [])
+        await store.close()
+        disk.release()
+        store = SQLiteStore(file)
+        assert await store.unfinished() == ["c"]
+        await store.close()
+
+    async def test_an_older_schema_is_read_as_well(self, disk: Disk, file: Path) -> None:
+        file.touch()
+        disk.protect()
+        store = SQLiteStore(file)
+        assert await ids(store) == []
+        (version,) = await store._submit(lambda db: db.execute("PRAGMA user_version").fetchone(), read=True)
+        assert version == len(MIGRATIONS)
+        await store.close()
+        assert file.read_bytes() == b""
+
+    async def test_where_there_is_no_file_the_disk_is_named(self, disk: Disk, file: Path) -> None:
+        disk.protect()
+        store = SQLiteStore(file)
+        with pytest.raises(StoreUnavailable, match=r"Read-only file system|Permission denied"):
+            await store.load("c")
+        assert store.notices == []
+        await store.close()
+
+    async def test_it_is_written_again_as_soon_as_that_is_possible(
+        self, disk: Disk, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await left(file, said())
+        disk.protect()
+        store = SQLiteStore(file)
+        with pytest.raises(StoreUnavailable):
+            await store.write(said("later", 2))
+        looked = store._db
+        disk.release()
+        with pytest.raises(StoreUnavailable):
+            await store.write(said("later", 2))
+        assert store._db is looked, "but not with each call"
+        monkeypatch.setattr(readonly, "_LOOK_AGAIN_SECONDS", 0)
+        await store.write(said("later", 2))
+        assert store.notices == []
+        assert await ids(store) == ["said", "later"]
+        await store.close()
+
+    async def test_what_somebody_else_may_write_is_seen(
+        self, disk: Disk, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(readonly, "_LOOK_AGAIN_SECONDS", 0)
+        await left(file, said())
+        disk.protect()
+        store = SQLiteStore(file)
+        assert await ids(store) == ["said"]
+        first = store._db
+        assert await ids(store) == ["said"]
+        assert store._db is first, "a copy is not made anew for nothing"
+        file.parent.chmod(0o700)
+        file.chmod(0o600)
+        with Holder(file):
+            pass
+        assert sorted(await ids(store)) == ["held", "said"]
+        await store.close()
+
+
+class TestReadOnlyPlaces:
+    """The server's database and the kernels' files are on one disk."""
+
+    async def test_what_a_kernel_left_is_read_where_it_is(self, disk: Disk, file: Path) -> None:
+        folder = file.parent / "conversations"
+        await left(file, said("older"), said("another", conv_id="d"))
+        await left(conversation_file(folder, "c"), said("newer", 2))
+        disk.protect()
+        server = AdoptingStore(file, folder, promise=0)
+        assert (await ids(server), await ids(server, "d")) == (["newer"], ["another"])
+        loaded = await server.load("c")
+        assert loaded is not None
+        assert loaded.pending == []
+        for call in (server.save_settings("c", {}, 1), server.hand_over("c"), server.hand_over("d")):
+            with pytest.raises(StoreUnavailable, match="can only be read"):
+                await call
+        await server.close()
+        disk.release()
+        assert names(folder) == ["c.sqlite"]
+        server = AdoptingStore(file, folder, promise=0)
+        assert await ids(server) == ["older", "newer"]
+        await server.close()
