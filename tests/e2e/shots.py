@@ -14,6 +14,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.e2e.event_scenes import EVENT_SCENES
 from tests.e2e.kernel_scenes import KERNEL_SCENES, KernelScene
 from tests.e2e.lab import LabPage, open_lab
 from tests.e2e.pages import open_page
@@ -99,7 +100,8 @@ class Photographer:
                 return lit(open_lab(page, self.bare_server, f"{name}.ipynb", *cells, **options))
 
             with scene(open_here, self.model):
-                page.locator("[data-webchat]").first.scroll_into_view_if_needed()
+                if (chat := page.locator("[data-webchat]").first).count():
+                    chat.scroll_into_view_if_needed()
                 self.take(name, page)
         self.bare_server.shut_kernels_down()
 
@@ -173,7 +175,7 @@ def main() -> None:
                     photographer.on_the_page(scene, width=340)
                     photographer.in_jupyterlab(scene)
                     photographer.in_jupyterlab(scene, dark=True)
-                for kernel_scene in filter(chosen, (*KERNEL_SCENES, *TOOL_SCENES)):
+                for kernel_scene in filter(chosen, (*KERNEL_SCENES, *TOOL_SCENES, *EVENT_SCENES)):
                     photographer.in_a_kernel(kernel_scene)
                     photographer.in_a_kernel(kernel_scene, dark=True)
                     photographer.in_a_kernel(kernel_scene, width=720)
