@@ -198,6 +198,9 @@ def test_a_kind_of_ones_own(desk: LabPage, model: ModelServer) -> None:
     weather = card(chat, "weather")
     expect(weather).to_contain_text("Paris", timeout=20_000)
     expect(weather).to_contain_text("11.5")
+    label = weather.locator("dt", has_text="celsius").bounding_box()
+    assert label is not None
+    assert label["height"] < 30, "on one line, whatever JupyterLab says of lists in outputs"
     desk.run_cell("noon.set()")
     expect(weather).to_contain_text("12.5", timeout=20_000)
     chat.wait_idle()
