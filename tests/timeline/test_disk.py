@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from webchat_widget.requests import TurnsQuery
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.migrations import MIGRATIONS
-from webchat_widget.timeline.sqlite import SQLiteStore, lock, readonly
+from webchat_widget.timeline.sqlite import SQLiteStore, damage, lock, readonly
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Batch, KeyRecord, PendingRun
 
@@ -218,3 +221,137 @@ class TestReadOnlyPlaces:
         server = AdoptingStore(file, folder, promise=0)
         assert await ids(server) == ["older", "newer"]
         await server.close()
+
+
+GARBAGE = b"This is no database. "
+
+
+def long(conv_id: str, letter: str) -> Batch:
+    """Rows of whole pages, each of which has this letter."""
+    rows = tuple(row(f"{n}", n) | {"props": {"text": letter * 20_000}} for n in range(1, 6))
+    return Batch(conv_id=conv_id, version=6, rows=rows, title=letter)
+
+
+def spoil(file: Path, letter: str) -> None:
+    """Overwrite the pages with this letter."""
+    pages = [file.read_bytes()[at : at + 4096] for at in range(0, file.stat().st_size, 4096)]
+    bad = [b"\x5a" * 4096 if letter.encode() * 1000 in page else page for page in pages]
+    assert 1 < sum(page != was for page, was in zip(bad, pages, strict=True)) < len(pages) / 2
+    file.write_bytes(b"".join(bad))
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        "harm",
+        [
+            lambda whole: GARBAGE * 100,
+            lambda whole: GARBAGE * 100_000,
+            lambda whole: bytes(len(whole)),
+            lambda whole: b"X" + whole[1:],
+            lambda whole: whole[: len(whole) // 2],
+            lambda whole: whole[:4096] + bytes(len(whole) - 4096),
+        ],
+        ids=["no database", "a large one that is none", "zeros", "another head", "half of it", "half zeros"],
+    )
+    async def test_a_damaged_file_is_kept_aside_as_it_is_and_a_new_one_begun(
+        self, file: Path, harm: Callable[[bytes], bytes]
+    ) -> None:
+        await left(file, said(), long("c", "A"))
+        file.write_bytes(before := harm(file.read_bytes()))
+        store = SQLiteStore(file)
+        assert await ids(store) == []
+        await store.write(said("anew"))
+        await store.close()
+        (kept,) = set(names(file.parent)) - {file.name}
+        assert re.fullmatch(re.escape(file.name) + r"\.damaged-\d{8}T\d{6}", kept)
+        assert (file.parent / kept).read_bytes() == before
+        (notice,) = store.notices
+        assert str(file) in notice
+        assert kept in notice
+        store = SQLiteStore(file)
+        assert await ids(store) == ["anew"]
+        assert store.notices == []
+        await store.close()
+
+    async def test_two_in_one_second_are_both_kept(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "strftime", lambda _: "20261121T101112")
+        for n in (1, 2, 3):
+            file.write_bytes(GARBAGE * 100 * n)
+            store = SQLiteStore(file)
+            assert await ids(store) == []
+            await store.close()
+        kept = sorted(file.parent.glob("*.damaged-*"))
+        assert [each.stat().st_size // len(GARBAGE) for each in kept] == [100, 200, 300]
+
+    async def test_what_a_crash_left_beside_it_is_not_lost(self, file: Path) -> None:
+        await left(file, said(), long("c", "A"))
+        cut(file)
+        file.write_bytes(GARBAGE * 10_000)
+        store = SQLiteStore(file)
+        assert await ids(store) == []
+        await store.close()
+        kept = b"".join(each.read_bytes() for each in file.parent.glob("*.damaged-*"))
+        assert b"held" in kept
+        assert GARBAGE * 100 in kept
+
+    async def test_where_all_is_in_what_a_crash_left_beside_it_nothing_is_damaged(self, file: Path) -> None:
+        cut(file)
+        file.write_bytes(GARBAGE * 1000)
+        store = SQLiteStore(file)
+        assert await ids(store) == ["held"]
+        assert store.notices == []
+        await store.close()
+
+    async def test_a_file_that_somebody_has_open_stays_where_it_is(self, file: Path) -> None:
+        with Holder(file):
+            file.write_bytes(GARBAGE * 1000)
+            store = SQLiteStore(file)
+            with pytest.raises(StoreUnavailable, match="Another Jupyter server"):
+                await store.load("c")
+            await store.close()
+            assert not list(file.parent.glob("*.damaged-*"))
+
+    async def test_where_nothing_may_be_written_it_stays_too(self, disk: Disk, file: Path) -> None:
+        file.write_bytes(GARBAGE * 1000)
+        disk.protect()
+        store = SQLiteStore(file)
+        with pytest.raises(StoreUnavailable, match="move the file away"):
+            await store.load("c")
+        await store.close()
+        assert names(file.parent) == [file.name]
+
+    async def test_what_is_met_later_ends_all_writing_but_no_reading(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(damage, "_CHECKED_BYTES", 0)
+        await left(file, long("whole", "A"), long("broken", "B"))
+        spoil(file, "B")
+        store = SQLiteStore(file)
+        assert len(await ids(store, "whole")) == 5
+        assert store.notices == []
+        with pytest.raises(StoreUnavailable, match="malformed"):
+            await store.load("broken")
+        before = file.read_bytes()
+        with pytest.raises(StoreUnavailable, match="nothing is written to it any more") as error:
+            await store.write(said("later", 7, conv_id="whole"))
+        assert store.notices == [error.value.message]
+        assert len(await ids(store, "whole")) == 5
+        assert [each.title for each in await store.conversations()] == ["B", "A"]
+        assert file.read_bytes() == before
+        file.rename(file.with_name("away"))
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await store.write(said("anew"))
+        await store.write(said("anew"))
+        assert (await ids(store), store.notices) == (["anew"], [])
+        await store.close()
+
+    async def test_a_byte_that_is_no_text_costs_its_conversation_only(self, file: Path) -> None:
+        await left(file, said(), long("c", "A"), said("whole", conv_id="d"))
+        file.write_bytes(file.read_bytes().replace(b"A" * 1000, b"A" * 999 + b"\xff", 1))
+        store = SQLiteStore(file)
+        with pytest.raises(StoreUnavailable) as error:
+            await store.load("c")
+        assert error.value.code == "conversation_unreadable"
+        await store.write(said("later", 2, conv_id="d"))
+        assert await ids(store, "d") == ["whole", "later"]
+        await store.close()

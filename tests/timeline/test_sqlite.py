@@ -71,10 +71,6 @@ def put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def content(path: Path) -> bytes:
-    return path.read_bytes()
-
-
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -607,17 +603,6 @@ class TestTrouble:
 
     async def test_a_file_that_is_a_folder(self, tmp_path: Path) -> None:
         assert (await refused(SQLiteStore(tmp_path))).code == "store_unavailable"
-
-    @pytest.mark.parametrize("size", [100, 100_000])
-    async def test_a_file_that_is_no_database_is_left_as_it_was(self, file: Path, size: int) -> None:
-        before = b"This is no database. " * size
-        put(file, before)
-        error = await refused(SQLiteStore(file))
-        assert error.code == "store_unavailable"
-        assert str(file) in error.message
-        assert "move the file away" in error.message
-        assert content(file) == before
-        assert names(file.parent) == [file.name]
 
     async def test_a_newer_schema_is_refused_and_left_as_it_was(self, file: Path) -> None:
         newer = len(MIGRATIONS) + 1

@@ -24,6 +24,7 @@ from webchat_widget.typing import JSONObject
 
 from . import readonly, records, statements
 from .connection import Database, Moved, advice, is_busy, remove, transaction
+from .damage import is_damage
 from .readonly import ReadOnly, connect_or_read
 from .statements import KEY_LIFETIME_MS
 
@@ -73,6 +74,8 @@ class SQLiteStore:
         self._thread: threading.Thread | None = None
         self._db: Database | None = None
         """The thread's; others only look at it."""
+        self._kept: list[str] = []
+        """What is to be said of damaged files that are kept aside."""
         self._closed = False
 
     # -- the promises of TimelineStore ---------------------------------------------------------------
@@ -108,7 +111,8 @@ class SQLiteStore:
     @property
     def notices(self) -> list[str]:
         """What a person should know of the file, in sentences; nothing where all is well."""
-        return [self._db.refusal] if self._db is not None and self._db.refusal else []
+        db = self._db
+        return [*self._kept, db.refusal] if db is not None and db.refusal else list(self._kept)
 
     async def close(self) -> None:
         """Finish what was handed in, and let go of the file."""
@@ -174,7 +178,7 @@ class SQLiteStore:
         open = self._db
         if open is not None and not (isinstance(open, ReadOnly) and open.is_due()):
             return open
-        db = connect_or_read(self.path, open)
+        db = connect_or_read(self.path, open, notices=self._kept)
         if open is not None and db is not open:
             open.close()
         self._db = db
@@ -203,7 +207,7 @@ class SQLiteStore:
                 for job in jobs:
                     self._run(db, [job])
             else:
-                _settle(jobs[0], None, self._said(error))
+                _settle(jobs[0], None, self._said(db, error))
             return
         for job, result in zip(jobs, results, strict=True):
             _settle(job, result, None)
@@ -212,11 +216,16 @@ class SQLiteStore:
         try:
             result = job.work(db)
         except Exception as error:
-            _settle(job, None, self._said(error))
+            _settle(job, None, self._said(db, error))
         else:
             _settle(job, result, None)
 
-    def _said(self, error: Exception) -> Exception:
+    def _said(self, db: Database, error: Exception) -> Exception:
+        if is_damage(error):
+            db.refusal = (
+                f"The timeline in {self.path} is damaged: what can be read of it is shown, and nothing is "
+                "written to it any more. Move the file away to begin anew."
+            )
         return self._unavailable(error) if isinstance(error, (sqlite3.Error, OSError)) else error
 
     def _unavailable(self, error: Exception) -> WebChatError:

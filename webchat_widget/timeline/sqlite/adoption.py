@@ -24,6 +24,7 @@ from webchat_widget.typing import JSONObject
 
 from . import SQLiteStore, readonly, statements
 from .connection import Database, Moved, advice, connect, is_busy, remove, transaction
+from .damage import Damaged
 from .readonly import connect_or_read
 
 __all__ = ["AdoptingStore"]
@@ -204,12 +205,12 @@ def _check(kernel: Database) -> None:
     """Find damage while the file is still there: it is removed once its content has been copied."""
     (found,) = kernel.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
-        raise sqlite3.DatabaseError(found)
+        raise Damaged(found)
     for (conv_id,) in kernel.execute("SELECT conv_id FROM conversations").fetchall():
         try:
             statements.load(kernel, conv_id)
         except StoreUnavailable:
-            raise sqlite3.DatabaseError("what it says is no JSON") from None
+            raise Damaged("what it says is no JSON") from None
 
 
 def _exists(path: Path, conv_id: str) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path
 from webchat_widget.errors import StoreUnavailable
 from webchat_widget.timeline.migrations import migrate
 
+from . import damage
+from .damage import is_damage
 from .lock import Lock
 
 __all__ = ["Database", "Moved", "advice", "connect", "identity", "is_busy", "remove", "transaction"]
@@ -38,8 +40,9 @@ class Database(sqlite3.Connection):
     """Why nothing may be written to it, in sentences for a person; "" where it may."""
 
     def check_writable(self) -> None:
-        """Raise StoreUnavailable where nothing may be written."""
+        """Raise StoreUnavailable where nothing may be written, and Moved where that can be tried anew."""
         if self.refusal:
+            self.check()
             raise StoreUnavailable(self.refusal)
 
     def check(self) -> None:
@@ -60,13 +63,14 @@ class Database(sqlite3.Connection):
                 self.lock.release()
 
 
-def connect(path: str, *, timeout: float = 2) -> Database:
+def connect(path: str, *, notices: list[str] | None = None, timeout: float = 2) -> Database:
     """Open a database (":memory:" for one without a file), made where there is none, in the newest schema.
 
     The file is readable for its owner only, and locked for as long as it is open: a second process would
     close the first one's runs as interrupted. The lock ends with the process that holds it, however that
     ends. Raises sqlite3.Error (`is_busy` tells a lock that somebody else holds for `timeout` seconds),
-    OSError (`is_busy` as well), and StoreUnavailable for a newer schema.
+    OSError (`is_busy` as well), and StoreUnavailable for a newer schema. With `notices` a damaged file is
+    kept aside and a new one made, which is said there; without, it raises.
     """
     if path == ":memory:":
         db = sqlite3.connect(path, isolation_level=None, factory=Database)
@@ -75,7 +79,7 @@ def connect(path: str, *, timeout: float = 2) -> Database:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            if (opened := _open(Path(path))) is not None:
+            if (opened := _open(Path(path), notices)) is not None:
                 return opened
         except (sqlite3.Error, BlockingIOError) as error:
             # SQLite's own wait would keep a shared lock, so that two who open a file both wait for nothing.
@@ -123,7 +127,7 @@ def advice(error: BaseException) -> str:
     full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
     if full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return " Free some space on the disk, then try again."
-    if type(error) is sqlite3.DatabaseError:  # its subclasses say other things
+    if is_damage(error):
         return " Its data is damaged: move the file away to begin anew."
     return ""
 
@@ -150,12 +154,18 @@ def _unlink(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _open(file: Path) -> Database | None:
+def _open(file: Path, notices: list[str] | None) -> Database | None:
     """The database with its lock; None where the file of this name is another one by now."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock, db = Lock(file), None
     try:
-        db = _connect(file)
+        try:
+            db = _connect(file)
+        except sqlite3.DatabaseError as error:
+            if notices is None or not is_damage(error):
+                raise
+            notices.append(damage.keep_aside(file))
+            db = _connect(file)
     finally:
         if db is None:
             lock.release()
@@ -183,6 +193,7 @@ def _connect(file: Path) -> Database | None:
             return None
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        damage.check(db, file)
         migrate(db)
     except BaseException as error:
         db.close()

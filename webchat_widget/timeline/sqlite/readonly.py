@@ -50,11 +50,13 @@ class ReadOnly(Database):
             self.folder.cleanup()
 
 
-def connect_or_read(path: str, open: Database | None = None, *, timeout: float = 2) -> Database:
+def connect_or_read(
+    path: str, open: Database | None = None, *, notices: list[str] | None = None, timeout: float = 2
+) -> Database:
     """`connect`, or a connection to read where nothing may be written: `open`, where that is one of what is
     there still. Raises what `connect` does."""
     try:
-        return connect(path, timeout=timeout)
+        return connect(path, notices=notices, timeout=timeout)
     except (sqlite3.Error, OSError) as error:
         if not _is_denied(error) or not Path(path).exists():
             raise

@@ -95,7 +95,9 @@ def load(db: sqlite3.Connection, conv_id: str) -> Loaded | None:
     """A conversation, or None where it is unknown."""
     try:
         return _load(db, conv_id)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, sqlite3.OperationalError) as error:
+        if isinstance(error, sqlite3.OperationalError) and "UTF-8" not in str(error):
+            raise
         raise unreadable(conv_id) from error
 
 
