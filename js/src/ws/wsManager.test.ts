@@ -176,6 +176,19 @@ describe("the connection", () => {
     expect(manager.status.value).toMatchObject({ phase: "live", failure: null });
   });
 
+  it("asked to look again between two connections, it leaves that to the next one", async () => {
+    say("one");
+    manager.start();
+    await settle();
+    host.probe = () => new Promise((answer) => setTimeout(() => answer(host.health), 100));
+    host.restart();
+    await settle(410);
+    manager.refresh();
+    await settle(10_000);
+    same();
+    expect(manager.status.value.phase).toBe("live");
+  });
+
   it("reconnects at once when it was too slow", async () => {
     manager.start();
     await settle();

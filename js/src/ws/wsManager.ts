@@ -336,6 +336,7 @@ export class WsManager {
 
   #teardown(): void {
     clearTimeout(this.#retry);
+    this.#gate.shut(); // nothing asks for rows of a stream that has ended
     this.#connection.abort();
     this.#channel?.close();
     this.#channel = null;
