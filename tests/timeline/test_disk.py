@@ -302,6 +302,38 @@ class TestDamage:
         assert store.notices == []
         await store.close()
 
+    @pytest.mark.parametrize("harm", ["emptied", "removed"])
+    async def test_what_a_crash_left_of_a_file_that_is_no_more_is_not_written_over(
+        self, file: Path, harm: str
+    ) -> None:
+        cut(file)
+        wal = Path(f"{file}-wal").read_bytes()
+        file.write_bytes(b"") if harm == "emptied" else file.unlink()
+        store = SQLiteStore(file)
+        assert await ids(store) == []
+        await store.write(said("anew"))
+        await store.close()
+        (kept,) = file.parent.glob("*.damaged-*-wal")
+        assert kept.read_bytes() == wal
+        assert len(store.notices) == 1
+        store = SQLiteStore(file)
+        assert await ids(store) == ["anew"]
+        await store.close()
+
+    async def test_a_server_does_not_take_it_for_a_kernel_s_empty_file(self, file: Path) -> None:
+        folder = file.parent / "conversations"
+        folder.mkdir()
+        cut(kernel := conversation_file(folder, "c"))
+        wal = Path(f"{kernel}-wal").read_bytes()
+        kernel.write_bytes(b"")
+        server = AdoptingStore(file, folder, promise=0)
+        with pytest.raises(StoreUnavailable, match="it is empty") as error:
+            await server.load("c")
+        assert error.value.code == "conversation_unreadable"
+        assert Path(f"{kernel}-wal").read_bytes() == wal
+        await server.write(said(conv_id="d"))
+        await server.close()
+
     async def test_a_file_that_somebody_has_open_stays_where_it_is(self, file: Path) -> None:
         with Holder(file):
             file.write_bytes(GARBAGE * 1000)
@@ -311,14 +343,20 @@ class TestDamage:
             await store.close()
             assert not list(file.parent.glob("*.damaged-*"))
 
-    async def test_where_nothing_may_be_written_it_stays_too(self, disk: Disk, file: Path) -> None:
-        file.write_bytes(GARBAGE * 1000)
+    @pytest.mark.parametrize("harm", [GARBAGE * 1000, b""], ids=["no database", "emptied"])
+    async def test_where_nothing_may_be_written_it_stays_too(
+        self, disk: Disk, file: Path, harm: bytes
+    ) -> None:
+        await left(file, said(), long("c", "A"))
+        cut(file)
+        before = names(file.parent)
+        file.write_bytes(harm)
         disk.protect()
         store = SQLiteStore(file)
         with pytest.raises(StoreUnavailable, match="move the file away"):
             await store.load("c")
         await store.close()
-        assert names(file.parent) == [file.name]
+        assert names(file.parent) == before
 
     async def test_what_is_met_later_ends_all_writing_but_no_reading(
         self, file: Path, monkeypatch: pytest.MonkeyPatch

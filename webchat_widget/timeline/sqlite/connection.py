@@ -182,6 +182,7 @@ def _connect(file: Path) -> Database | None:
     when it writes for the first time, which catches a new file that was given the old one's number.
     """
     _make(file)
+    damage.check_length(file)
     named = identity(file)
     db = sqlite3.connect(file, isolation_level=None, timeout=0, factory=Database)
     try:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["Damaged", "check", "is_damage", "keep_aside"]
+__all__ = ["Damaged", "check", "check_length", "is_damage", "keep_aside"]
 
 _CHECKED_BYTES = 64_000_000
 """What is larger is not read through when it is opened, which takes some 2 ms a megabyte."""
@@ -24,6 +24,15 @@ def is_damage(error: BaseException) -> bool:
     """True where the file is no database, or one that contradicts itself."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return isinstance(error, Damaged) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def check_length(file: Path) -> None:
+    """Raise Damaged for a file that is empty beside a -wal that is not: SQLite would take it for a new one,
+    and write over the -wal."""
+    wal = _beside(file, "-wal")
+    with contextlib.suppress(FileNotFoundError):
+        if wal.stat().st_size > 0 and file.stat().st_size == 0:
+            raise Damaged(f"it is empty, and {wal.name} is not")
 
 
 def check(db: sqlite3.Connection, file: Path) -> None:

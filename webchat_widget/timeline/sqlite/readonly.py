@@ -17,6 +17,7 @@ from webchat_widget.timeline.store import Loaded
 
 from . import statements
 from .connection import Database, connect, identity
+from .damage import check_length
 
 __all__ = ["ReadOnly", "connect_or_read", "load", "unfinished"]
 
@@ -89,6 +90,7 @@ def _read(file: Path) -> ReadOnly:
     SQLite can read a file beside which it may make no others if it knows that nothing else is to be read and
     that nobody changes it. Where a crash left a -wal, or the schema is an older one, a copy is read.
     """
+    check_length(file)
     state = _state(file)
     db = _open(file, immutable=True)
     try:
