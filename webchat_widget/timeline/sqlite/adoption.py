@@ -25,15 +25,18 @@ from webchat_widget.typing import JSONObject
 from . import SQLiteStore, readonly, statements
 from .connection import Database, Moved, advice, connect, is_busy, remove, transaction
 from .damage import Damaged
+from .lock import owner_of
 from .readonly import connect_or_read
 
-__all__ = ["AdoptingStore"]
+__all__ = ["OF", "AdoptingStore"]
+
+_KIND = "a Jupyter server"
 
 _Content = dict[str, list[tuple[Any, ...]]]
 """Rows by table, whole and in the order of the schema's columns."""
 
 _KEY_OF = "CASE WHEN json_valid(body) THEN json_extract(body, '$.conv_id') END = ?"
-_OF = {
+OF = {
     "conversations": "conv_id = ?",
     "entities": "conv_id = ?",
     "runs": "conv_id = ?",
@@ -94,7 +97,7 @@ class AdoptingStore(SQLiteStore):
     """
 
     def __init__(self, path: str | Path, folder: Path, *, promise: float = PROMISE_SECONDS) -> None:
-        super().__init__(path)
+        super().__init__(path, kind=_KIND)
         self._folder = folder
         self._promise = promise
         self._promised: dict[str, float] = {}
@@ -158,7 +161,7 @@ def _look(db: Database, path: Path, conv_id: str) -> Loaded | None:
     """The conversation where we can take in nothing: that in the kernel's file, if there is one, is newer."""
     if not _exists(path, conv_id):
         return readonly.load(db, conv_id)
-    with _blaming(path, conv_id), closing(connect_or_read(str(path), timeout=0)) as kernel:
+    with _blaming(path, conv_id), closing(connect_or_read(str(path), kind=_KIND, timeout=0)) as kernel:
         kernel.refusal = db.refusal
         return readonly.load(kernel, conv_id)
 
@@ -174,14 +177,14 @@ def _hand_over(db: Database, path: Path, conv_id: str) -> bool:
             return False
         ours = {
             table: db.execute(f"SELECT * FROM {table} WHERE {its}", (conv_id,)).fetchall()
-            for table, its in _OF.items()
+            for table, its in OF.items()
         }
         with _blaming(path, conv_id), transaction(kernel):
             for table, rows in ours.items():
                 kernel.execute(f"DELETE FROM {table}")
                 kernel.executemany(_MERGE[table], rows)
         with transaction(db):
-            for table, its in _OF.items():
+            for table, its in OF.items():
                 db.execute(f"DELETE FROM {table} WHERE {its}", (conv_id,))
     return True
 
@@ -193,11 +196,11 @@ def _hand_over(db: Database, path: Path, conv_id: str) -> bool:
 def _opened(path: Path, conv_id: str) -> Iterator[tuple[Database, _Content]]:
     """The file, locked without waiting, and all that is in it."""
     with _blaming(path, conv_id):
-        kernel = connect(str(path), timeout=0)
+        kernel = connect(str(path), kind=_KIND, timeout=0)
     with closing(kernel):
         with _blaming(path, conv_id):
             _check(kernel)
-            content = {table: kernel.execute(f"SELECT * FROM {table}").fetchall() for table in _OF}
+            content = {table: kernel.execute(f"SELECT * FROM {table}").fetchall() for table in OF}
         yield kernel, content
 
 
@@ -229,7 +232,7 @@ def _blaming(path: Path, conv_id: str) -> Iterator[None]:
 
 def _fault(error: Exception, path: Path, conv_id: str) -> WebChatError:
     if is_busy(error):
-        return _held()
+        return _held(owner_of(path))
     if isinstance(error, Moved):
         return error
     said, hint = str(error), advice(error)
@@ -242,9 +245,11 @@ def _fault(error: Exception, path: Path, conv_id: str) -> WebChatError:
     )
 
 
-def _held() -> ConversationHeld:
+def _held(owner: str = "") -> ConversationHeld:
+    named = owner and f" ({owner})"
     return ConversationHeld(
-        "This conversation runs in a notebook's kernel. Open it there, or shut that kernel down and retry."
+        f"This conversation runs in a notebook's kernel{named}. Open it there, or shut that kernel down and "
+        "retry."
     )
 
 
