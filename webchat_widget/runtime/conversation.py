@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -82,8 +82,11 @@ class Run:
         """Why it was cancelled: `stopped` by a person, `interrupted` by the host."""
         self.at_work = False
         """It may be cancelled: it has begun, and does not write its end yet. A task that is cancelled before
-        its first step never runs at all, and one that writes its end must not be kept from it."""
+        its first step never runs at all, one whose prompt is being stored may have nothing to end, and one
+        that writes its end must not be kept from it."""
         self.task: asyncio.Task[None] | None = None
+        self.storing: asyncio.Task[None] | None = None
+        """Its acceptance, which nobody cancels."""
 
     @property
     def key(self) -> str:
@@ -162,19 +165,27 @@ class Conversation:
             raise QueueFull(f"{len(self._queue)} prompts wait in this conversation already. Try again later.")
         at_once = not self.busy
         run = Run(str(uuid.uuid4()), request, announced=at_once)
-        self._queue.append(run)
         # Where nothing runs, the head of the queue is about to: it takes no place.
-        accepted = Accepted(run.id, len(self._queue) - (self._running is None))
+        accepted = Accepted(run.id, len(self._queue) + (self._running is not None))
         events = self._announcement(run) if at_once else [self._placed(run, "queued", accepted.position)]
+        saved = self.stream.emit(
+            *events,
+            undo=True,
+            pending=(self._stored(run, started=at_once),),
+            key=key_for(accepted),
+            title=_title(request.prompt),
+        )
+        self._queue.append(run)
+        # Whoever sends it may hang up; it is taken, or not, as the disk says.
+        run.storing = asyncio.create_task(self._take(run, saved), name=f"webchat-accept-{run.id}")
+        await asyncio.shield(run.storing)
+        return accepted
+
+    async def _take(self, run: Run, saved: Awaitable[None]) -> None:
+        """Let a prompt have its turn once it is on disk; without a place in the queue where it is not."""
         try:
-            await self.stream.emit(
-                *events,
-                undo=True,
-                pending=(self._stored(run, started=at_once),),
-                key=key_for(accepted),
-                title=_title(request.prompt),
-            )
-        except WebChatError:
+            await saved
+        except BaseException:
             run.dropped = True
             with contextlib.suppress(ValueError):
                 self._queue.remove(run)
@@ -184,7 +195,6 @@ class Conversation:
         finally:
             run.accepted.set()
             self._start_next()
-        return accepted
 
     async def stop(self, run_id: str | None) -> None:
         """End the run that is under way, or the one of that id; done when its terminal frame is stored."""
@@ -294,6 +304,9 @@ class Conversation:
         status = "complete"
         failure: WebChatError | None = None
         finish: Finish | None = None
+        await run.accepted.wait()
+        if run.dropped:
+            return
         try:
             run.at_work = True
             run_time = Deadline(self._run_seconds(run))
@@ -301,9 +314,6 @@ class Conversation:
                 loop = run.loop = self._loop(run, run_time)
             if run.end is not None:
                 raise asyncio.CancelledError
-            await run.accepted.wait()
-            if run.dropped:
-                return
             if not run.announced:
                 await self._announce(run)
             if loop is None:
