@@ -116,19 +116,41 @@ class TestWhatACallerMayChoose:
             Profiles(Profile(slug="data")).check("sql", Overrides())
         assert refused.value.code == "unknown_profile"
 
-    def test_a_prompt_goes_before_the_settings_and_they_before_the_profile(self) -> None:
-        profiles = Profiles(Profile(slug="sql", system_prompt="profile", model="p", middlewares=["step"]))
-        settings = Overrides(system_prompt="settings", model="s")
+    @pytest.mark.parametrize("whose", ["the host's", "the conversation's own"])
+    def test_a_prompt_goes_before_the_profile_and_that_before_the_settings(self, whose: str) -> None:
+        sql = Profile(slug="sql", system_prompt="profile", model="p", middlewares=["step"])
+        profiles = Profiles(sql) if whose == "the host's" else Profiles().with_own([sql])
+        settings = Overrides(system_prompt="settings", model="s", middlewares=("logging",))
         chosen = profiles.choose("sql", Overrides(system_prompt="prompt"), settings)
-        assert (chosen.system_prompt, chosen.model) == ("prompt", "s")
+        assert (chosen.system_prompt, chosen.model) == ("prompt", "p")
         assert [type(each).name for each in chosen.middlewares] == ["step"]
-        assert profiles.choose("sql", Overrides(system_prompt="")).system_prompt == ""
-        assert profiles.choose("sql", Overrides(middlewares=())).middlewares == ()
+        assert profiles.choose("sql", Overrides(system_prompt=""), settings).system_prompt == ""
+        assert profiles.choose("sql", Overrides(middlewares=()), settings).middlewares == ()
+
+    @pytest.mark.parametrize("whose", ["the host's", "the conversation's own"])
+    def test_settings_say_what_the_profile_does_not(self, whose: str) -> None:
+        sql = Profile(slug="sql", model="p")
+        default = Profile(slug=DEFAULT, system_prompt="house", middlewares=["step"])
+        profiles = Profiles(default, sql) if whose == "the host's" else Profiles(default).with_own([sql])
+        settings = Overrides(system_prompt="settings", model="s", middlewares=("logging",), tools=())
+        chosen = profiles.choose("sql", Overrides(), settings)
+        assert (chosen.system_prompt, chosen.model, chosen.tools) == ("settings", "p", ())
+        assert [type(each).name for each in chosen.middlewares] == ["logging"]
+
+    def test_settings_go_before_the_default_one(self) -> None:
+        default = Profile(slug=DEFAULT, system_prompt="house", model="m", tools=["calculate"])
+        chosen = Profiles(default).choose(DEFAULT, Overrides(), Overrides(model="s", tools=()))
+        assert (chosen.system_prompt, chosen.model, chosen.tools) == ("house", "s", ())
+
+    def test_settings_may_leave_out_the_tools_of_a_host_s_profile(self) -> None:
+        profiles = Profiles(Profile(slug="sql", tools=["calculate"]))
+        assert profiles.choose("sql", Overrides()).tools is None
+        assert profiles.choose("sql", Overrides(), Overrides(tools=())).tools == ()
 
     def test_settings_go_as_far_as_the_profile_lets_them(self) -> None:
-        profiles = Profiles(Profile(slug="sql", system_prompt="profile", allow_overrides=["model"]))
+        profiles = Profiles(Profile(slug="sql", allow_overrides=["model"]))
         chosen = profiles.choose("sql", Overrides(), Overrides(system_prompt="settings", model="s", tools=()))
-        assert (chosen.system_prompt, chosen.model, chosen.tools) == ("profile", "s", None)
+        assert (chosen.system_prompt, chosen.model, chosen.tools) == ("", "s", None)
 
 
 class TestAConversationsOwn:
@@ -146,6 +168,7 @@ class TestAConversationsOwn:
     def test_their_tools_are_all(self, tools: list[str]) -> None:
         profiles = Profiles().with_own([Profile(slug="mine", tools=tools)])
         assert list(profiles.choose("mine", Overrides()).tools or ()) == tools
+        assert list(profiles.choose("mine", Overrides(), Overrides(tools=("y",))).tools or ()) == tools
         assert profiles.choose("mine", Overrides(tools=("x",))).tools == ("x",)
 
     def test_both_say_what_may_be_chosen(self) -> None:

@@ -212,28 +212,36 @@ class Profiles:
             raise ValueError(f"The profile {profile.slug}, {error.field}: {error.message}") from None
 
     def choose(self, slug: str, overrides: Overrides, settings: Overrides | None = None) -> Chosen:
-        """What a run of that profile works with: the overrides of its prompt, else the conversation's
-        settings as far as the profile lets one choose, else the profile's own. Raises NotFound, and
-        NotAllowed for middlewares that can't be made."""
+        """What a run of that profile works with: what its prompt chooses, else what the profile itself says,
+        else the conversation's settings as far as the profile lets one choose, else the default profile. The
+        default one says nothing itself, and the tools of a host's are those that one may choose from.
+
+        Raises NotFound, and NotAllowed for middlewares that can't be made.
+        """
         profile = self.get(slug)
-        said = overrides
+        said = overrides.over(self._itself(slug))
         if settings is not None:
             allowed = {name: getattr(settings, name) for name in _CHOICES if profile.allows(name)}
-            said = overrides.over(Overrides(**allowed))
-        own = self._own.get(slug)
+            said = said.over(Overrides(**allowed))
         return Chosen(
             profile,
             profile.system_prompt if said.system_prompt is None else said.system_prompt,
             profile.model if said.model is None else said.model,
-            own.tools if own is not None and said.tools is None else said.tools,
+            said.tools,
             self._middlewares.make(
                 profile.middlewares if said.middlewares is None else said.middlewares, "overrides.middlewares"
             ),
         )
 
+    def _itself(self, slug: str) -> Overrides:
+        """What a profile says that is named: who names one means it."""
+        if (own := self._own.get(slug)) is not None:
+            return _overrides(own)
+        return Overrides() if slug == DEFAULT else replace(_overrides(self._hosts[slug]), tools=None)
+
 
 def _overrides(profile: Profile) -> Overrides:
-    """What an own profile chooses otherwise than the default one."""
+    """What a profile chooses otherwise than the default one."""
     return Overrides(
         system_prompt=profile.system_prompt or None,
         model=profile.model,

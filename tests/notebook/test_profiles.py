@@ -195,6 +195,24 @@ class TestAWidgetThatBringsThem:
         chat.send("hi", middlewares=[]).wait(10)
         assert [seen(turn)[::3] for turn in engine.turns] == [("Hi.", "HI!"), ("", "hi")]
 
+    def test_what_it_says_is_for_profiles_that_do_not_say_it(self) -> None:
+        chat, engine = chat_of(
+            *"1234",
+            model="m",
+            system_prompt="Be brief.",
+            middlewares=["history_limit", Loud(mark="?")],
+            profiles=[SQL, POEM, Profile(slug="plain")],
+        )
+        for profile in ("default", "sql", "poem", "plain"):
+            chat.send("hi", profile=profile).wait(10)
+        brief = ("Be brief.", "m", {"look", "touch"}, "HI?")
+        assert [seen(turn) for turn in engine.turns] == [
+            brief,
+            ("Answer in SQL.", "m-sql", {"look"}, "HI?"),
+            ("Answer in verse.", "m", {"look", "touch"}, "HI!"),
+            brief,
+        ]
+
     def test_a_class_that_was_written_anew(self) -> None:
         class Loud(Middleware, frozen=True):
             name: ClassVar[str] = "loud"
