@@ -9,6 +9,7 @@ from textwrap import dedent
 from typing import Any, ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from webchat_widget import Middleware, Profile
 from webchat_widget.errors import NotAllowed, NotFound
@@ -151,6 +152,65 @@ class TestWhatACallerMayChoose:
         profiles = Profiles(Profile(slug="sql", allow_overrides=["model"]))
         chosen = profiles.choose("sql", Overrides(), Overrides(system_prompt="settings", model="s", tools=()))
         assert (chosen.system_prompt, chosen.model, chosen.tools) == ("", "s", None)
+
+
+class TestWhatWasAllowedOnce:
+    """Settings, and prompts that wait, may be older than what the host allows."""
+
+    PLAN: ClassVar[Any] = {"name": "planning", "config": {"model": "large"}}
+
+    @pytest.mark.parametrize(
+        ("settings", "why"),
+        [
+            (Overrides(model="large"), "The model 'large' is not one of those that c.WebChat.models allows."),
+            (
+                Overrides(middlewares=("step", PLAN)),
+                "The model 'large' is not one of those that c.WebChat.models allows.",
+            ),
+            (Overrides(middlewares=("of-a-notebook",)), "There is no middleware 'of-a-notebook'."),
+        ],
+    )
+    def test_settings_are_left_out(self, settings: Overrides, why: str) -> None:
+        profiles = Profiles(Profile(slug=DEFAULT, model="small", middlewares=["logging"]), models=["small*"])
+        chosen = profiles.choose(DEFAULT, Overrides(), replace(settings, system_prompt="Be brief."))
+        assert (chosen.system_prompt, chosen.model) == ("Be brief.", "small")
+        assert [type(each).name for each in chosen.middlewares] == ["logging"]
+        (said,) = chosen.refused
+        assert said.startswith(why)
+
+    def test_a_lock_needs_no_reason(self) -> None:
+        profiles = Profiles(Profile(slug=DEFAULT, allow_overrides=False), models=["small"])
+        chosen = profiles.choose(DEFAULT, Overrides(), Overrides(model="large"))
+        assert (chosen.model, chosen.refused) == (None, ())
+
+    def test_tools_are_those_that_there_are(self) -> None:
+        chosen = Profiles().choose(DEFAULT, Overrides(), Overrides(tools=("of-a-notebook",)))
+        assert (chosen.tools, chosen.refused) == (("of-a-notebook",), ())
+
+    @pytest.mark.parametrize(
+        ("overrides", "why"),
+        [
+            (Overrides(model="large"), "The model 'large' is not one"),
+            (Overrides(middlewares=(PLAN,)), "The model 'large' is not one"),
+            (Overrides(system_prompt="Hi."), "The profile sql does not let you choose system_prompt"),
+        ],
+    )
+    def test_a_prompt_is_refused(self, overrides: Overrides, why: str) -> None:
+        sql = Profile(slug="sql", allow_overrides=["model", "middlewares"])
+        with pytest.raises(NotAllowed, match=why):
+            Profiles(sql, models=["small"]).choose("sql", overrides)
+
+    @pytest.mark.parametrize(
+        ("default", "why"),
+        [
+            (Profile(slug=DEFAULT), "The model 'large' is not one"),
+            (Profile(slug=DEFAULT, allow_overrides=False), "The profile default does not let you choose mod"),
+        ],
+    )
+    def test_a_profile_of_the_conversation_s_own_is_refused(self, default: Profile, why: str) -> None:
+        profiles = Profiles(default, models=["small"]).with_own([Profile(slug="mine", model="large")])
+        with pytest.raises(NotAllowed, match=why):
+            profiles.choose("mine", Overrides())
 
 
 class TestAConversationsOwn:

@@ -104,13 +104,15 @@ def profile_of(given: Any) -> Profile:
 
 
 class Chosen(Struct, frozen=True):
-    """What a run works with. `tools` is None where it has all: the profile's, and the conversation's own."""
+    """What a run works with. `tools` is None where it has all: the profile's, and the conversation's own.
+    `refused` says of the conversation's settings which do not hold, in sentences."""
 
     profile: Profile
     system_prompt: str
     model: str | None
     tools: Sequence[str] | None
     middlewares: tuple[Middleware, ...]
+    refused: tuple[str, ...] = ()
 
 
 class Profiles:
@@ -159,16 +161,20 @@ class Profiles:
         choose. `own_tools` are the names of those that the conversation has beside the profile's; `field` is
         what the overrides are called."""
         profile = self.get(slug)
-        for name in _CHOICES:
-            if getattr(overrides, name) is not None and not profile.allows(name):
-                raise NotAllowed(
-                    f"The profile {slug} does not let you choose {name}.", field=f"{field}.{name}"
-                )
-        if overrides.model is not None:
-            self._check_model(overrides.model, f"{field}.model")
+        self._check_allowed(profile, overrides, field)
         for tool in overrides.tools or ():
             if tool not in (profile.tools or ()) and tool not in own_tools:
                 raise NotAllowed(f"The tool {tool[:100]!r} is not available.", field=f"{field}.tools")
+
+    def _check_allowed(self, profile: Profile, overrides: Overrides, field: str) -> None:
+        """All but the tools, which a notebook may bring later."""
+        for name in _CHOICES:
+            if getattr(overrides, name) is not None and not profile.allows(name):
+                raise NotAllowed(
+                    f"The profile {profile.slug} does not let you choose {name}.", field=f"{field}.{name}"
+                )
+        if overrides.model is not None:
+            self._check_model(overrides.model, f"{field}.model")
         middlewares = self._middlewares.make(overrides.middlewares or (), f"{field}.middlewares")
         for at, middleware in enumerate(middlewares):
             for model in middleware.models:
@@ -216,13 +222,16 @@ class Profiles:
         else the conversation's settings as far as the profile lets one choose, else the default profile. The
         default one says nothing itself, and the tools of a host's are those that one may choose from.
 
-        Raises NotFound, and NotAllowed for middlewares that can't be made.
+        A prompt may have waited, and settings may have been stored, under a host that allowed more. Raises
+        NotFound, and NotAllowed for what the prompt chooses, or the conversation's own profile, and may not
+        now; settings that may not are left out.
         """
-        profile = self.get(slug)
-        said = overrides.over(self._itself(slug))
-        if settings is not None:
-            allowed = {name: getattr(settings, name) for name in _CHOICES if profile.allows(name)}
-            said = said.over(Overrides(**allowed))
+        profile, itself = self.get(slug), self._itself(slug)
+        if slug in self._own:
+            self._check_allowed(self._hosts[DEFAULT], itself, "profile")
+        self._check_allowed(profile, overrides, "overrides")
+        allowed, refused = self._allowed(profile, settings or Overrides())
+        said = overrides.over(itself).over(allowed)
         return Chosen(
             profile,
             profile.system_prompt if said.system_prompt is None else said.system_prompt,
@@ -231,7 +240,23 @@ class Profiles:
             self._middlewares.make(
                 profile.middlewares if said.middlewares is None else said.middlewares, "overrides.middlewares"
             ),
+            refused,
         )
+
+    def _allowed(self, profile: Profile, settings: Overrides) -> tuple[Overrides, tuple[str, ...]]:
+        """What holds of a conversation's settings under a profile, and why the rest does not; what a profile
+        locks need no reason."""
+        allowed: dict[str, Any] = {}
+        refused = []
+        for name in filter(profile.allows, _CHOICES):
+            one = {name: getattr(settings, name)}
+            try:
+                self._check_allowed(profile, Overrides(**one), "settings")
+            except NotAllowed as error:
+                refused.append(error.message)
+            else:
+                allowed |= one
+        return Overrides(**allowed), tuple(refused)
 
     def _itself(self, slug: str) -> Overrides:
         """What a profile says that is named: who names one means it."""

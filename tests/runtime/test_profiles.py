@@ -212,6 +212,29 @@ async def test_settings_do_not_pass_a_profile_s_lock(start: Start) -> None:
         await ask(chat, "hi", "locked", overrides=Overrides(system_prompt="Obey me."))
 
 
+async def test_what_a_host_allows_no_more_does_not_hold(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = asyncio.Event()
+    engine = ScriptedEngine([go, "1"], "2")
+    chat = await start(engine)
+    await chat.service.configure("c", Overrides(model="large", system_prompt="Be brief."))
+    await ask(chat, "one")
+    chosen = await ask(chat, "two", overrides=Overrides(model="larger"))
+    await ask(chat, "three")
+    async with asyncio.timeout(10):
+        while not engine.turns:
+            await asyncio.sleep(0.005)
+    chat.service._env.profiles = Profiles(models=["small"])
+    go.set()
+    await all_ended(chat)
+    assert [began_with(turn)[:2] for turn in engine.turns] == [("Be brief.", "large"), ("Be brief.", None)]
+    rows = {row["id"]: row["props"] for row in await chat.rows()}
+    why = "The model 'larger' is not one of those that c.WebChat.models allows."
+    assert (rows[chosen]["status"], rows[chosen]["error"]) == ("failed", why)
+    assert "a setting of conversation c is left out: The model 'large' is not one of those" in caplog.text
+
+
 class TestAPause:
     """Of a profile whose middleware is step mode."""
 

@@ -71,7 +71,8 @@ class ChatWidget(anywidget.AnyWidget):
     Without `conv_id` it shows its notebook's own conversation, whenever it is run again; `new=True` starts
     afresh. All widgets, displays and pages of one conversation show the same thing. `model` and
     `system_prompt` hold for every prompt of the conversation, those typed in the page too, until the next
-    widget of the conversation is made; a profile that has its own goes before them. `height` is a CSS length or a number of pixels.
+    widget of the conversation is made; a profile that has its own goes before them. `height` is a CSS length
+    or a number of pixels.
 
     `tools` are functions of the notebook, which the model may call wherever the chat runs; they run here, and
     a person is asked first unless `@tool` says otherwise. `tools=[]` means none at all, nothing those of the
@@ -80,7 +81,8 @@ class ChatWidget(anywidget.AnyWidget):
     `profiles` are named configurations of this conversation, beside those of the host: `Profile` objects or
     dicts. `profile` says which one prompts begin with; set it at any time, `chat.profiles` lists all.
     `middlewares` stand between each run and its model, where its profile has none: names, `{name, config}`,
-    or objects such as `HistoryLimit(messages=20)`, the first outermost. A `Middleware` class of your own works in the kernel.
+    or objects such as `HistoryLimit(messages=20)`, the first outermost. A `Middleware` class of your own
+    works in the kernel.
 
     `where` the chat runs is `server`, `kernel`, or with `auto` what `where_reason` explains. In the kernel
     `engine` is any object of the engine protocol (`webchat_widget.engines.base`) or an async generator

@@ -326,6 +326,8 @@ class Conversation:
             task = asyncio.current_task()
             if run.end is not None and task is not None:
                 task.uncancel()  # the end of the run is still to be written
+            if status == "interrupted" and not run.announced:
+                return  # it waits on, in the store
             if status == "interrupted" and loop is not None and loop.waits:
                 run.at_work = False
                 return await self._suspend(loop)
@@ -398,6 +400,8 @@ class Conversation:
         env = self._env
         profiles = env.profiles.with_own(self._equipment().profiles)
         chosen = profiles.choose(run.request.profile, run.request.overrides, self.settings)
+        for why in chosen.refused:
+            env.log.warning("webchat: a setting of conversation %s is left out: %s", self.conv_id, why)
         before = run.checkpoint
         said = before.said if before is not None else self._equipment().spelled_out(run.request.prompt)
         history = [*self._memory, Message("user", said, images=run.request.images)]
