@@ -166,10 +166,10 @@ describe("cards", () => {
       status: "interrupted",
     });
     await click(interrupted.el, "[data-part=retry-button]");
-    expect(interrupted.send).toHaveBeenCalledWith("the prompt", []);
+    expect(interrupted.send).toHaveBeenCalledWith("the prompt", [], "default");
     const error = draw("error", { message: "m", code: "c", retryable: true }, "r:error");
     await click(error.el, "[data-part=retry-button]");
-    expect(error.send).toHaveBeenCalledWith("the prompt", []);
+    expect(error.send).toHaveBeenCalledWith("the prompt", [], "default");
     expect(
       draw("error", { message: "m", code: "c", retryable: false }).el.querySelector(
         "[data-part=retry-button]",
@@ -349,7 +349,7 @@ describe("cards", () => {
     const error = draw("error", { message: "m", code: "c", retryable: true }, "r:error");
     error.session.store.addEntity({ id: "r:user", kind: "message", props: { content: "hi", images } });
     await click(error.el, "[data-part=retry-button]");
-    expect(error.send).toHaveBeenCalledWith("the prompt", images);
+    expect(error.send).toHaveBeenCalledWith("the prompt", images, "default");
   });
 });
 

@@ -48,12 +48,14 @@ export function EndNote({ entity, children }: { entity: Entity; children: Compon
   );
 }
 
-/** Sends the prompt of the run that a row belongs to once more, as a new prompt. */
+/** Sends the prompt of the run that a row belongs to once more, as a new prompt to the profile that it went to. */
 export function RetryRun({ entity }: { entity: Entity }) {
   const { session, send, run } = useView();
   const runId = entity.id.split(":")[0] ?? "";
+  const ran = () => session.store.get(runId)?.props;
   const asked = () => session.store.get(`${runId}:user`)?.props;
-  const prompt = () => str(session.store.get(runId)?.props.prompt) || str(asked()?.content);
+  const prompt = () => str(ran()?.prompt) || str(asked()?.content);
+  const profile = () => ran() && (str(ran()?.profile) || "default");
   if (prompt() === "" || run !== "") return null;
   return (
     <button

@@ -48,9 +48,9 @@ export function ChatWidget(props: Props) {
       profile,
       run,
       renderers,
-      send: (prompt, pictures) => {
+      send: (prompt, pictures, to = profile) => {
         onSend?.();
-        session.send(prompt, profile, pictures);
+        session.send(prompt, to, pictures);
         sent.value += 1;
         input.current?.focus(); // a suggestion or Retry that was pressed may be gone by now
       },

@@ -86,6 +86,22 @@ it("names the profile of the next prompt, also while a run goes on", async () =>
   expect(host.chats.at(-1)).toMatchObject({ prompt: "next", profile: "sql" });
 });
 
+it("is not what Retry goes by: a prompt that failed goes to the profile that it went to", async () => {
+  await open();
+  await choose("sql");
+  const ran = async (id: string, props: object, picked: string) => {
+    host.emit("run.started", id, { runId: id, status: "started", prompt: id, ...props });
+    host.emit("error", `${id}:error`, { message: "No.", code: "engine_error", retryable: true });
+    host.emit("run.failed", id, { status: "failed", error: "No." });
+    await choose(picked);
+    el.querySelector<HTMLElement>(`[data-id='${id}:error'] [data-part=retry-button]`)?.click();
+    await settle();
+    return host.chats.at(-1);
+  };
+  expect(await ran("r1", {}, "sql")).toMatchObject({ prompt: "r1", profile: "default" });
+  expect(await ran("r2", { profile: "sql" }, "default")).toMatchObject({ prompt: "r2", profile: "sql" });
+});
+
 it("shows one that is gone as it is, beside those that there are; its prompt says why it was refused", async () => {
   profile = "old";
   host.profileList = [{ slug: "default", name: "Default" }];

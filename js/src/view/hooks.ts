@@ -39,8 +39,8 @@ export interface ViewContext {
   readonly run: string;
   /** What own kinds of rows are drawn with; null where there is no kernel that could say. */
   readonly renderers: Renderers | null;
-  /** Sends a prompt as if it were typed. */
-  readonly send: (prompt: string, pictures?: readonly Picture[]) => void;
+  /** Sends a prompt as if it were typed, to the picked profile where none is named. */
+  readonly send: (prompt: string, pictures?: readonly Picture[], to?: string) => void;
   /** Puts a text and its pictures into the composer, before what is there. */
   readonly edit: (prompt: string, pictures?: readonly Picture[]) => void;
   /** Scrolls to a row, and puts the focus on what it asks. */
