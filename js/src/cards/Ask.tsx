@@ -5,6 +5,7 @@ import { useView } from "../view/hooks";
 import { Icon } from "../view/icons";
 import { argumentsOf, type Question } from "./approval";
 import { str } from "./parts";
+import { useAnswer } from "./useAnswer";
 
 /**
  * A call that waits for a person: what it is, exactly, and the answers to it. An answer carries the digest of what
@@ -12,24 +13,13 @@ import { str } from "./parts";
  * a yes.
  */
 export function Ask({ entity, question }: { entity: Entity; question: Question }) {
-  const { session, goOn } = useView();
+  const { session } = useView();
   const { name, input, inputText } = entity.props;
-  const [sending, setSending] = useState(false);
-  const [failed, setFailed] = useState<string | null>(null);
+  const { sending, failed, answer } = useAnswer();
   const [denying, setDenying] = useState(false);
-  const underWay = useRef(false); // a second click may come before the next drawing
-  const answer = (decision: Decision, reason = "") => {
-    if (underWay.current) return;
-    underWay.current = true;
-    setSending(true);
-    setFailed(null);
+  const decide = (decision: Decision, reason = "") => {
     const { digest } = question;
-    void session.approve({ callId: entity.id, decision, digest, reason }).then((why) => {
-      if (why === null) return goOn(); // the row tells how it goes on
-      underWay.current = false;
-      setSending(false);
-      setFailed(why);
-    });
+    answer(() => session.approve({ callId: entity.id, decision, digest, reason }));
   };
   const id = useId();
   return (
@@ -48,7 +38,7 @@ export function Ask({ entity, question }: { entity: Entity; question: Question }
         </div>
       )}
       {denying ? (
-        <DenyForm sending={sending} onDeny={(why) => answer("deny", why)} onBack={() => setDenying(false)} />
+        <DenyForm sending={sending} onDeny={(why) => decide("deny", why)} onBack={() => setDenying(false)} />
       ) : (
         <div class="wc-ask-answers">
           <button
@@ -56,7 +46,7 @@ export function Ask({ entity, question }: { entity: Entity; question: Question }
             class="wc-button wc-primary"
             data-part="approve-once"
             disabled={sending}
-            onClick={() => answer("once")}
+            onClick={() => decide("once")}
           >
             Allow once
           </button>
@@ -67,7 +57,7 @@ export function Ask({ entity, question }: { entity: Entity; question: Question }
               data-part="approve-always"
               title={`${str(name)} is not asked about again in this chat`}
               disabled={sending}
-              onClick={() => answer("always")}
+              onClick={() => decide("always")}
             >
               Always in this chat
             </button>

@@ -1,9 +1,10 @@
-import { useId, useRef, useState } from "preact/hooks";
+import { useId } from "preact/hooks";
 import type { Entity } from "../timeline/entities";
 import { useSecondsUntil } from "../view/clock";
 import { useView } from "../view/hooks";
 import { Icon } from "../view/icons";
 import { str } from "./parts";
+import { useAnswer } from "./useAnswer";
 
 const PHASES: Record<string, string> = {
   after_inference: "after the answer",
@@ -44,22 +45,8 @@ interface Props {
 }
 
 function Waiting({ entity, when, summary, until }: Props) {
-  const { session, goOn } = useView();
-  const [sending, setSending] = useState(false);
-  const [failed, setFailed] = useState<string | null>(null);
-  const underWay = useRef(false); // a second click may come before the next drawing
-  const resume = () => {
-    if (underWay.current) return;
-    underWay.current = true;
-    setSending(true);
-    setFailed(null);
-    void session.resume(entity.id).then((why) => {
-      if (why === null) return goOn(); // the row tells how it goes on
-      underWay.current = false;
-      setSending(false);
-      setFailed(why);
-    });
-  };
+  const { session } = useView();
+  const { sending, failed, answer } = useAnswer();
   const id = useId();
   return (
     <section class="wc-ask" data-part="pause" aria-labelledby={id} tabIndex={-1}>
@@ -84,7 +71,7 @@ function Waiting({ entity, when, summary, until }: Props) {
           class="wc-button wc-primary"
           data-part="resume"
           disabled={sending}
-          onClick={resume}
+          onClick={() => answer(() => session.resume(entity.id))}
         >
           Continue
         </button>
