@@ -151,8 +151,15 @@ class Profiles:
         profile = self._hosts.get(slug)
         if profile is None:
             known = ", ".join(each.slug for each in self)
-            raise NotFound(f"There is no profile {slug[:100]!r}. Profiles: {known}.", code="unknown_profile")
+            again = "" if self._own else " If it is one of a notebook, run the cell of its chat again."
+            raise NotFound(
+                f"There is no profile {slug[:100]!r}. Profiles: {known}.{again}", code="unknown_profile"
+            )
         return profile
+
+    def own(self, slug: str) -> Profile | None:
+        """The conversation's own profile of that name, as it was brought."""
+        return self._own.get(slug)
 
     def check(
         self, slug: str, overrides: Overrides, own_tools: Container[str] = (), field: str = "overrides"

@@ -84,7 +84,8 @@ class Overrides(Struct, frozen=True, omit_defaults=True):
 
 
 class ChatRequest(Struct, frozen=True):
-    """An accepted form of POST /chat. `digest` identifies the body for idempotency."""
+    """An accepted form of POST /chat. `digest` identifies the body for idempotency. `own` is the profile, if
+    it is the conversation's own: it waits with the prompt, for its notebook may be gone by then."""
 
     prompt: str
     conv_id: str | None = None
@@ -93,6 +94,7 @@ class ChatRequest(Struct, frozen=True):
     key: str | None = None
     digest: str = ""
     images: tuple[Image, ...] = ()
+    own: JSONObject | None = None
 
 
 class Decision(Struct, frozen=True, omit_defaults=True):

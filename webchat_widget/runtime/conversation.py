@@ -22,7 +22,7 @@ from webchat_widget.events import (
     Upserted,
 )
 from webchat_widget.middlewares.system_prompt import SystemPrompt
-from webchat_widget.profiles import DEFAULT
+from webchat_widget.profiles import DEFAULT, profile_of
 from webchat_widget.requests import ChatRequest, Decision, Overrides
 from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
 from webchat_widget.tools.checkpoint import Checkpoint, read
@@ -398,8 +398,8 @@ class Conversation:
 
     def _loop(self, run: Run, run_time: Deadline) -> ToolLoop:
         env = self._env
-        profiles = env.profiles.with_own(self._equipment().profiles)
-        chosen = profiles.choose(run.request.profile, run.request.overrides, self.settings)
+        own = self._equipment().profiles if run.request.own is None else (profile_of(run.request.own),)
+        chosen = env.profiles.with_own(own).choose(run.request.profile, run.request.overrides, self.settings)
         for why in chosen.refused:
             env.log.warning("webchat: a setting of conversation %s is left out: %s", self.conv_id, why)
         before = run.checkpoint
