@@ -62,7 +62,7 @@ export function RetryRun({ entity }: { entity: Entity }) {
       type="button"
       class="wc-button"
       data-part="retry-button"
-      onClick={() => send(prompt(), readPictures(asked()?.images))}
+      onClick={() => send(prompt(), readPictures(asked()?.images), profile())}
     >
       <Icon name="retry" /> Retry
     </button>
