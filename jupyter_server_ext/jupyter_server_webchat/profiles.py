@@ -49,15 +49,13 @@ class ProfileHandler(BodyHandler):
     @authorized(action="read", resource="webchat:profiles")
     async def get(self) -> None:
         """The profile of this browser's prompts that name none."""
-        self.answer({"slug": chosen_profile(self, self.service)})
+        self.answer({"slug": self._known(chosen_profile(self, self.service))})
 
     @web.authenticated
     @authorized(action="write", resource="webchat:profiles")
     async def post(self) -> None:
         """Remember one of the server's. Those of a conversation are none of all the others'."""
-        slug = parse_profile(self.body())
-        if not self.service.has_profile(slug):
-            raise NotFound(f"There is no profile {slug[:100]!r}.", code="unknown_profile")
+        slug = self._known(parse_profile(self.body()))
         self.set_cookie(
             _COOKIE,
             slug,
@@ -68,3 +66,9 @@ class ProfileHandler(BodyHandler):
             secure=self.request.protocol == "https",
         )
         self.answer({"slug": slug})
+
+    def _known(self, slug: str) -> str:
+        if not self.service.has_profile(slug):
+            known = ", ".join(each["slug"] for each in self.service.profiles())
+            raise NotFound(f"There is no profile {slug[:100]!r}. Profiles: {known}.", code="unknown_profile")
+        return slug

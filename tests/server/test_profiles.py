@@ -202,6 +202,8 @@ class TestWhichOne:
             ("POST", "chat?profile=nobody"),
             ("POST", "chat/nobody?profile=sql"),
             ("GET", "ws?conv_id=a&profile=nobody"),
+            ("GET", "api/chat/profile?profile=nobody"),
+            ("POST", "api/chat/profile"),
         ],
     )
     def test_one_that_is_named_must_be_there(self, client: httpx.Client, method: str, path: str) -> None:
@@ -211,7 +213,7 @@ class TestWhichOne:
             "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
         }
-        body = {"prompt": "hi", "conv_id": "a"} if method == "POST" else None
+        body = {"prompt": "hi", "conv_id": "a", "slug": "nobody"} if method == "POST" else None
         reply = client.request(method, path, json=body, headers=upgrade if method == "GET" else {})
         assert (reply.status_code, reply.json()["code"]) == (404, "unknown_profile")
         assert "Profiles: default, sql, locked" in reply.json()["message"]
