@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from webchat_widget.engines.scripted import ScriptedEngine
-from webchat_widget.errors import ServerUnavailable, ShuttingDown
+from webchat_widget.errors import ConversationHeld, ServerUnavailable, ShuttingDown
 from webchat_widget.notebook.hosted import Equipment, Hosted
 from webchat_widget.requests import ChatRequest, parse_chat
 from webchat_widget.timeline.sqlite import SQLiteStore
@@ -29,7 +29,7 @@ def prompt() -> ChatRequest:
 
 async def is_free(folder: Path) -> bool:
     """Whether nobody has the conversation's file open."""
-    store = SQLiteStore(folder / "c.sqlite", in_use=lambda: ShuttingDown("in use"))
+    store = SQLiteStore(folder / "c.sqlite", in_use=lambda _: ShuttingDown("in use"))
     try:
         await store.load("c")
     except ShuttingDown:
@@ -73,6 +73,18 @@ async def test_nothing_is_opened_before_it_was_left_to_us(tmp_path: Path) -> Non
     assert (tmp_path / "c.sqlite").exists()
     assert await hosted.ready() is service, "it is asked for once"
     await hosted.close()
+
+
+async def test_who_has_the_file_is_named(tmp_path: Path) -> None:
+    first, second = Hosted("c", tmp_path, LOG), Hosted("c", tmp_path, LOG)
+    for hosted in (first, second):
+        hosted.equip(Equipment(), {"model": "m"})
+    await first.ready()
+    with pytest.raises(ConversationHeld, match=rf"open \(a kernel, process {os.getpid()} on .+\): a second"):
+        await second.ready()
+    await first.close()
+    await second.ready()
+    await second.close()
 
 
 async def test_who_comes_back_soon_waits_until_the_file_was_let_go_of(tmp_path: Path) -> None:

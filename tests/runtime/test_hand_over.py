@@ -79,7 +79,7 @@ async def kernel(start: Start, file: Path) -> Callable[..., Awaitable[Chat]]:
 
     async def begin(*scripts: Any) -> Chat:
         held = ConversationHeld("Another kernel has it.")
-        return await start(ScriptedEngine(*scripts), store=SQLiteStore(file, in_use=lambda: held))
+        return await start(ScriptedEngine(*scripts), store=SQLiteStore(file, in_use=lambda _: held))
 
     return begin
 

@@ -97,6 +97,7 @@ def test_two_servers_on_one_file_do_not_fight(tmp_path: Path, model: ModelServer
             assert refused.status_code == 503
             assert refused.json()["code"] == "store_in_use"
             assert "--WebChat.timeline_db" in refused.json()["message"]
+            assert f"a Jupyter server, process {first.pid} on " in refused.json()["message"]
             first.terminate()
             taken = post(second, {"prompt": "two", "conv_id": "c"})
             assert taken.status_code == 200

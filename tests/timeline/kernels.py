@@ -61,6 +61,11 @@ class Holder:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "open\n"
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def end(self) -> None:
         """Let it close its store and end."""
         assert self._process.communicate(timeout=30) == ("", None)

@@ -71,7 +71,8 @@ class Places:
         return store
 
     def kernel(self) -> SQLiteStore:
-        self.open.append(store := SQLiteStore(self.file, in_use=lambda: ConversationHeld("Another kernel.")))
+        store = SQLiteStore(self.file, in_use=lambda _: ConversationHeld("Another kernel."))
+        self.open.append(store)
         return store
 
     async def fill(self, store: SQLiteStore, *batches: Batch, settings: dict[str, Any] | None = None) -> None:
@@ -532,7 +533,7 @@ from webchat_widget.timeline.store import Batch
 async def write(folder, name, count):
     written = 0
     while written < count:
-        store = SQLiteStore(conversation_file(Path(folder), "c"), in_use=lambda: ConversationHeld("held"))
+        store = SQLiteStore(conversation_file(Path(folder), "c"), in_use=lambda _: ConversationHeld("held"))
         try:
             loaded = await store.load("c")
             version = 1 + (loaded.version if loaded else 0)

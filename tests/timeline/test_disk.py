@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.timeline.kernels import Holder
-from webchat_widget.errors import StoreUnavailable
+from webchat_widget.errors import ConversationHeld, StoreUnavailable
 from webchat_widget.requests import TurnsQuery
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.files import conversation_file
@@ -338,7 +339,7 @@ class TestDamage:
         with Holder(file):
             file.write_bytes(GARBAGE * 1000)
             store = SQLiteStore(file)
-            with pytest.raises(StoreUnavailable, match="Another Jupyter server"):
+            with pytest.raises(StoreUnavailable, match="is in use by"):
                 await store.load("c")
             await store.close()
             assert not list(file.parent.glob("*.damaged-*"))
@@ -392,4 +393,61 @@ class TestDamage:
         assert error.value.code == "conversation_unreadable"
         await store.write(said("later", 2, conv_id="d"))
         assert await ids(store, "d") == ["whole", "later"]
+        await store.close()
+
+
+class TestOwner:
+    """Who is refused is told who has the file."""
+
+    @staticmethod
+    async def refusal(store: SQLiteStore) -> str:
+        with pytest.raises((StoreUnavailable, ConversationHeld)) as error:
+            await store.load("c")
+        await store.close()
+        return error.value.message
+
+    async def test_a_second_server_hears_of_the_first(self, file: Path) -> None:
+        begun = time.strftime("%Y-%m-%d %H:%M")
+        with Holder(file) as holder:
+            said = await self.refusal(SQLiteStore(file))
+        assert f"is in use by a Jupyter server, process {holder.pid} on {socket.gethostname()}, since" in said
+        since = re.search(r"since (\d{4}-\d\d-\d\d \d\d:\d\d)\.", said)
+        assert since is not None
+        assert begun <= since[1] <= time.strftime("%Y-%m-%d %H:%M")
+
+    async def test_a_server_hears_of_the_kernel(self, file: Path) -> None:
+        folder = file.parent / "conversations"
+        with Holder(conversation_file(folder, "c")) as holder:
+            said = await self.refusal(AdoptingStore(file, folder, promise=0))
+        assert re.search(rf"kernel \(.+, process {holder.pid} on .+\)\. Open it there", said)
+
+    async def test_one_that_was_killed_has_it_no_more(self, file: Path) -> None:
+        with Holder(file) as first:
+            first.kill()
+        assert f'"pid":{first.pid},' in Path(f"{file}-lock").read_text()
+        with Holder(file) as second:
+            assert f"process {second.pid} on" in await self.refusal(SQLiteStore(file))
+            second.end()
+        assert names(file.parent) == [file.name]
+
+    @pytest.mark.parametrize("words", [b"", b"{", b'{"pid":1}', b"\xff"])
+    async def test_one_that_says_nothing_of_itself_is_refused_to_others_all_the_same(
+        self, file: Path, words: bytes
+    ) -> None:
+        with Holder(file):
+            Path(f"{file}-lock").write_bytes(words)
+            assert "is in use by another Jupyter server. Stop" in await self.refusal(SQLiteStore(file))
+
+    async def test_a_full_disk_keeps_nobody_from_what_is_there(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await left(file, said())
+
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(lock.os, "write", full)
+        store = SQLiteStore(file)
+        assert await ids(store) == ["said"]
+        assert "by another Jupyter server" in await self.refusal(SQLiteStore(file))
         await store.close()

@@ -398,7 +398,7 @@ class TestTwoOwners:
         self, store: SQLiteStore, file: Path
     ) -> None:
         await store.write(batch("c", 1, row()))
-        second = SQLiteStore(file, in_use=lambda: ConversationHeld("Another kernel has it."))
+        second = SQLiteStore(file, in_use=lambda _: ConversationHeld("Another kernel has it."))
         with pytest.raises(ConversationHeld, match="Another kernel has it") as error:
             await second.load("c")
         assert (error.value.code, error.value.status, error.value.retryable) == (
@@ -541,7 +541,7 @@ class TestLock:
     async def test_one_that_lost_its_name_while_one_waited_for_it_is_no_lock(
         self, file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        first, flock = lock.Lock(file), fcntl.flock
+        first, flock = lock.Lock(file, "a test"), fcntl.flock
 
         def slow(descriptor: int, operation: int) -> None:
             monkeypatch.undo()
@@ -549,9 +549,9 @@ class TestLock:
             flock(descriptor, operation)
 
         monkeypatch.setattr(fcntl, "flock", slow)
-        second = lock.Lock(file)
+        second = lock.Lock(file, "a test")
         with pytest.raises(BlockingIOError):
-            lock.Lock(file)
+            lock.Lock(file, "a test")
         second.release()
         assert names(file.parent) == []
 

@@ -46,10 +46,11 @@ _SETTINGS = RuntimeSettings(
 )
 
 
-def _held() -> ConversationHeld:
+def _held(owner: str) -> ConversationHeld:
+    named = owner and f" ({owner})"
     return ConversationHeld(
-        "Another kernel has this conversation open: a second notebook with the same conv_id, or one that was "
-        "not shut down. Shut that kernel down and retry, or begin another conversation with "
+        f"Another kernel has this conversation open{named}: a second notebook with the same conv_id, or one "
+        "that was not shut down. Shut that kernel down and retry, or begin another conversation with "
         "ChatWidget(new=True)."
     )
 
@@ -220,7 +221,8 @@ class Hosted:
     def _store(self) -> TimelineStore:
         if self._folder is None:
             return MemoryStore()
-        return SQLiteStore(conversation_file(self._folder, self.conv_id), in_use=_held, drop_empty=True)
+        file = conversation_file(self._folder, self.conv_id)
+        return SQLiteStore(file, kind="a kernel", in_use=_held, drop_empty=True)
 
 
 async def _warm_up(engine: Engine) -> None:

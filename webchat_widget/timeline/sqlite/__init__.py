@@ -25,6 +25,7 @@ from webchat_widget.typing import JSONObject
 from . import readonly, records, statements
 from .connection import Database, Moved, advice, is_busy, remove, transaction
 from .damage import is_damage
+from .lock import owner_of
 from .readonly import ReadOnly, connect_or_read
 from .statements import KEY_LIFETIME_MS
 
@@ -55,19 +56,23 @@ class SQLiteStore:
 
     The file is made readable for its owner only. It is opened by the first call, on the thread; what is
     wrong with it is raised by that call as StoreUnavailable, and the next call tries again; so it is where
-    the file is removed or replaced later. `in_use` makes the error for a file that somebody else has open,
-    in place of one that speaks of another server. With `drop_empty` a file in which nothing was ever said
-    is removed at the end.
+    the file is removed or replaced later. `kind` is what others are told who want it meanwhile.
+
+    `in_use` makes the error for a file that somebody else has open, from words that name the owner ("" where
+    that is not known), in place of one that speaks of another server. With `drop_empty` a file in which
+    nothing was ever said is removed at the end.
     """
 
     def __init__(
         self,
         path: str | Path,
         *,
-        in_use: Callable[[], WebChatError] | None = None,
+        kind: str = "a Jupyter server",
+        in_use: Callable[[str], WebChatError] | None = None,
         drop_empty: bool = False,
     ) -> None:
         self.path = str(path)
+        self._kind = kind
         self._in_use = in_use or self._store_in_use
         self._drop_empty = drop_empty
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -178,7 +183,7 @@ class SQLiteStore:
         open = self._db
         if open is not None and not (isinstance(open, ReadOnly) and open.is_due()):
             return open
-        db = connect_or_read(self.path, open, notices=self._kept)
+        db = connect_or_read(self.path, open, kind=self._kind, notices=self._kept)
         if open is not None and db is not open:
             open.close()
         self._db = db
@@ -232,15 +237,15 @@ class SQLiteStore:
         if isinstance(error, WebChatError):
             return error
         if is_busy(error):
-            return self._in_use()
+            return self._in_use(owner_of(Path(self.path)))
         return StoreUnavailable(
             f"The timeline can't be read or written ({self.path}: {error}).{advice(error)}"
         )
 
-    def _store_in_use(self) -> WebChatError:
+    def _store_in_use(self, owner: str) -> WebChatError:
         return StoreUnavailable(
-            f"Another Jupyter server uses the timeline in {self.path}. Stop it, or give this one a file "
-            "of its own with --WebChat.timeline_db=FILE.",
+            f"The timeline in {self.path} is in use by {owner or 'another Jupyter server'}. Stop that, or "
+            "give this server a file of its own with --WebChat.timeline_db=FILE.",
             code="store_in_use",
         )
 

@@ -63,14 +63,18 @@ class Database(sqlite3.Connection):
                 self.lock.release()
 
 
-def connect(path: str, *, notices: list[str] | None = None, timeout: float = 2) -> Database:
+def connect(
+    path: str, *, kind: str = "a program", notices: list[str] | None = None, timeout: float = 2
+) -> Database:
     """Open a database (":memory:" for one without a file), made where there is none, in the newest schema.
 
     The file is readable for its owner only, and locked for as long as it is open: a second process would
-    close the first one's runs as interrupted. The lock ends with the process that holds it, however that
-    ends. Raises sqlite3.Error (`is_busy` tells a lock that somebody else holds for `timeout` seconds),
-    OSError (`is_busy` as well), and StoreUnavailable for a newer schema. With `notices` a damaged file is
-    kept aside and a new one made, which is said there; without, it raises.
+    close the first one's runs as interrupted. The lock says what `kind` of program has it, and ends with the
+    process that holds it, however that ends.
+
+    Raises sqlite3.Error (`is_busy` tells a lock that somebody else holds for `timeout` seconds), OSError
+    (`is_busy` as well), and StoreUnavailable for a newer schema. With `notices` a damaged file is kept aside
+    and a new one made, which is said there; without, it raises.
     """
     if path == ":memory:":
         db = sqlite3.connect(path, isolation_level=None, factory=Database)
@@ -79,7 +83,7 @@ def connect(path: str, *, notices: list[str] | None = None, timeout: float = 2) 
     deadline = time.monotonic() + timeout
     while True:
         try:
-            if (opened := _open(Path(path), notices)) is not None:
+            if (opened := _open(Path(path), kind, notices)) is not None:
                 return opened
         except (sqlite3.Error, BlockingIOError) as error:
             # SQLite's own wait would keep a shared lock, so that two who open a file both wait for nothing.
@@ -154,10 +158,10 @@ def _unlink(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _open(file: Path, notices: list[str] | None) -> Database | None:
+def _open(file: Path, kind: str, notices: list[str] | None) -> Database | None:
     """The database with its lock; None where the file of this name is another one by now."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock, db = Lock(file), None
+    lock, db = Lock(file, kind), None
     try:
         try:
             db = _connect(file)

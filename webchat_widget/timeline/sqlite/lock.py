@@ -2,34 +2,64 @@
 
 SQLite's own lock does not, on POSIX: a process that closes any descriptor of a file, as a copy made in a cell
 does, drops all its locks on that file. This one belongs to a descriptor that nobody else has. It lies on a
-file beside the database, because on macOS and on NFS the two kinds of lock collide on one file.
+file beside the database, because on macOS and on NFS the two kinds of lock collide on one file. In it is
+written who has it, for those who are refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
+import time
 import weakref
 from pathlib import Path
 
-__all__ = ["Lock"]
+import msgspec
+from msgspec import Struct
+
+__all__ = ["Lock", "owner_of"]
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
+class Owner(Struct, frozen=True):
+    """Who has a lock: what kind of program, where, and since when (Unix ms)."""
+
+    kind: str
+    pid: int
+    host: str
+    since: int
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.since / 1000))
+        return f"{self.kind}, process {self.pid} on {self.host}, since {since}"
+
+
+def owner_of(file: Path) -> str:
+    """Who has the database `file` open, as words in a sentence; "" where nobody has, or it is not known."""
+    try:
+        return str(msgspec.json.decode(_beside(file).read_bytes(), type=Owner))
+    except (OSError, msgspec.MsgspecError, OverflowError):
+        return ""
+
+
 class Lock:
-    """The right to open the database `file`, until `release` or the end of the process.
+    """The right to open the database `file`, until `release` or the end of the process. `kind` says what the
+    owner is, as "a kernel".
 
     Raises BlockingIOError at once where somebody else has it, in this process or another, and OSError where
     no file can be made there. It is nothing on Windows, where SQLite's own lock holds by itself, and on file
     systems without such locks.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file.with_name(f"{file.name}-lock")
+    def __init__(self, file: Path, kind: str) -> None:
+        self._file = _beside(file)
         self._descriptor = _locked(self._file)
         if self._descriptor is not None:
             _held.add(self)
+            _sign(self._descriptor, kind)
 
     def release(self) -> None:
         """Let the next one in, and leave no file behind."""
@@ -45,6 +75,17 @@ class Lock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _sign(descriptor: int, kind: str) -> None:
+    owner = Owner(kind, os.getpid(), socket.gethostname(), time.time_ns() // 1_000_000)
+    with contextlib.suppress(OSError):  # on a full disk it is a lock all the same
+        os.ftruncate(descriptor, 0)  # of one that was killed
+        os.write(descriptor, msgspec.json.encode(owner))
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}-lock")
 
 
 def _is_named(file: Path, descriptor: int) -> bool:

@@ -52,12 +52,17 @@ class ReadOnly(Database):
 
 
 def connect_or_read(
-    path: str, open: Database | None = None, *, notices: list[str] | None = None, timeout: float = 2
+    path: str,
+    open: Database | None = None,
+    *,
+    kind: str,
+    notices: list[str] | None = None,
+    timeout: float = 2,
 ) -> Database:
     """`connect`, or a connection to read where nothing may be written: `open`, where that is one of what is
     there still. Raises what `connect` does."""
     try:
-        return connect(path, notices=notices, timeout=timeout)
+        return connect(path, kind=kind, notices=notices, timeout=timeout)
     except (sqlite3.Error, OSError) as error:
         if not _is_denied(error) or not Path(path).exists():
             raise
