@@ -11,7 +11,7 @@ from tests.runtime.conftest import Start
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import StoreUnavailable
 from webchat_widget.timeline.sqlite import SQLiteStore
-from webchat_widget.timeline.store import Batch
+from webchat_widget.timeline.store import Batch, Loaded, PendingRun
 
 
 class FaultyStore(SQLiteStore):
@@ -107,3 +107,91 @@ async def test_stop_of_a_prompt_that_is_not_stored_leaves_no_trace_of_it(
     assert [row["id"] for row in await chat.rows() if row["kind"] == "run"] == [
         page.of("run.started")[0]["id"]
     ]
+
+
+# -- a restart ---------------------------------------------------------------------------------------
+
+PROMPT = {"prompt": "cut", "conv_id": None, "key": None, "digest": ""}
+MISSHAPEN = {
+    "a run without a prompt": Batch(conv_id="bad", version=1, pending=(PendingRun("r", 1, False, {}),)),
+    "a message without a role": Batch(
+        conv_id="bad",
+        version=1,
+        pending=(PendingRun("r", 1, True, PROMPT),),
+        rows=(
+            {"id": "r:text:1", "kind": "message", "createdSeq": 1, "version": 1, "props": {"content": "x"}},
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("left", MISSHAPEN)
+async def test_json_that_is_no_conversation_harms_no_other(
+    start: Start, store: FaultyStore, left: str
+) -> None:
+    await store.write(MISSHAPEN[left])
+    chat = await start(ScriptedEngine("fine"), store=store)
+    await chat.service.start()
+    page = await chat.join()
+    await chat.say("hello")
+    await page.until("run.finished")
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable) as error:
+            await chat.rows("bad")
+        assert error.value.code == "conversation_unreadable"
+
+
+class SlowToLoad(SQLiteStore):
+    """A store in which one conversation takes a while to be read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read = asyncio.Event()
+
+    async def load(self, conv_id: str) -> Loaded | None:
+        if conv_id == "slow":
+            await self.read.wait()
+        return await super().load(conv_id)
+
+
+async def test_only_who_asks_for_a_conversation_waits_until_it_is_recovered(
+    start: Start, tmp_path: Path
+) -> None:
+    store = SlowToLoad(tmp_path / "slow.sqlite")
+    for conv_id in ("slow", "quick"):
+        cut = PendingRun(f"{conv_id}-run", 1, True, PROMPT)
+        await store.write(Batch(conv_id=conv_id, version=1, pending=(cut,)))
+    chat = await start(store=store)
+    starting = asyncio.create_task(chat.service.start())
+    waiting = asyncio.create_task(chat.rows("slow"))
+    async with asyncio.timeout(10):
+        assert [row["kind"] for row in await chat.rows("quick")] == ["error", "run"]
+        assert await chat.rows("another") == []
+    assert not waiting.done()
+    store.read.set()
+    assert [row["kind"] for row in await waiting] == ["error", "run"]
+    await starting
+
+
+async def test_a_queued_prompt_outlives_a_close_in_the_middle_of_a_recovery(
+    start: Start, store: FaultyStore
+) -> None:
+    cut, waits = PendingRun("cut", 1, True, PROMPT), PendingRun("waits", 2, False, PROMPT)
+    await store.write(Batch(conv_id="c", version=2, pending=(cut, waits)))
+    chat = await start(store=store)
+    store.held = held = asyncio.Event()
+    starting = asyncio.create_task(chat.service.start())
+    await asyncio.sleep(0.05)  # the end of the run that was cut is being stored
+    closing = asyncio.create_task(chat.service.close())
+    await asyncio.sleep(0)
+    store.held = None
+    held.set()
+    await closing
+    await asyncio.wait([starting])
+    again = await start(ScriptedEngine("second"), store=SQLiteStore(store.path))
+    page = await again.join()
+    async with asyncio.timeout(10):
+        while ("assistant", "second") not in await again.texts():
+            await page.until("run.finished")
+    runs = {row["id"]: row["props"]["status"] for row in await again.rows() if row["kind"] == "run"}
+    assert runs == {"cut": "failed", "waits": "finished"}

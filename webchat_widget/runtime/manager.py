@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from webchat_widget.errors import ShuttingDown, WebChatError
+from webchat_widget.errors import ShuttingDown, StoreUnavailable, WebChatError
 
 from .conversation import Conversation
 from .environment import Environment
@@ -89,14 +89,25 @@ class ConversationManager:
 
     async def _open(self, conv_id: str) -> Conversation:
         loaded = await self._env.store.load(conv_id)
-        conversation = Conversation(conv_id, self._env, loaded, self._idle, lambda: self.equipment(conv_id))
         try:
-            self._check_open()
-            await conversation.recover()
-            self._check_open()
-        except BaseException:
-            await conversation.abandon()
+            conversation = Conversation(
+                conv_id, self._env, loaded, self._idle, lambda: self.equipment(conv_id)
+            )
+            try:
+                self._check_open()
+                await conversation.recover()
+                self._check_open()
+            except BaseException:
+                await conversation.abandon()
+                raise
+        except WebChatError:
             raise
+        except Exception as error:  # JSON, but not what we ever wrote
+            self._env.log.exception("webchat: the conversation %s can't be opened", conv_id)
+            raise StoreUnavailable(
+                f"The conversation {conv_id} can't be opened: its data is damaged. Others are not affected.",
+                code="conversation_unreadable",
+            ) from error
         self._live[conv_id] = conversation
         return conversation
 

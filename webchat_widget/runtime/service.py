@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from webchat_widget.errors import (
-    ConversationHeld,
     KeyReused,
     NotAllowed,
     NotFound,
     QueueFull,
     ShuttingDown,
-    StoreUnavailable,
+    WebChatError,
 )
 from webchat_widget.profiles import DEFAULT, Profile, Profiles
 from webchat_widget.requests import ChatRequest, Decision, EventRequest, Overrides, TimelineQuery, TurnsQuery
@@ -37,6 +38,9 @@ from .manager import ConversationManager
 from .pool import Connection, Reader
 
 __all__ = ["ChatService", "Reply"]
+
+_OF_ONE_CONVERSATION = ("conversation_held", "conversation_unreadable")
+"""Faults that concern no other."""
 
 
 class Reply(Struct, frozen=True):
@@ -65,10 +69,11 @@ class ChatService:
     async def start(self) -> None:
         """Close the runs that a crash cut, and go on with those that waited. Later calls wait for the first.
 
-        Raises StoreUnavailable; the next call then tries again.
+        All other calls begin with this too, but wait for nothing but the conversation that they name. Raises
+        StoreUnavailable; the next call then tries again.
         """
-        if self._started is None or (self._started.done() and self._started.exception() is not None):
-            self._started = asyncio.create_task(self._recover(), name="webchat-recover")
+        self._begin()
+        assert self._started is not None
         await asyncio.shield(self._started)
 
     async def chat(self, request: ChatRequest, user: str = "") -> Reply:
@@ -79,8 +84,10 @@ class ChatService:
         """
         if self._closing:
             raise ShuttingDown("The chat is shutting down. Try again in a moment.")
-        await self.start()
+        self._begin()
         self._check(request.profile, request.overrides, request.conv_id)
+        if (own := self._profiles(request.conv_id).own(request.profile)) is not None:
+            request = replace(request, own=_builtins(own))
         if request.key is None:
             return await self._take(request, user)
         name = (user, request.key)
@@ -97,7 +104,7 @@ class ChatService:
 
     async def timeline(self, query: TimelineQuery) -> tuple[Page, str]:
         """The rows that `query` asks for, and the epoch. Of an unknown conversation there are none."""
-        await self.start()
+        self._begin()
         live, loaded = await self._find(query.conv_id)
         if live is not None:
             entities, at = live.stream.snapshot()
@@ -112,7 +119,7 @@ class ChatService:
 
         Raises StoreUnavailable.
         """
-        await self.start()
+        self._begin()
         live, loaded = await self._find(query.conv_id)
         if live is not None:
             await live.stream.flush()
@@ -123,7 +130,7 @@ class ChatService:
     async def check_reader(self, conv_id: str, profile: str) -> None:
         """Raise what `join` would, before a socket is opened: NotFound, QueueFull, StoreUnavailable …"""
         self._profiles(conv_id).get(profile)
-        await self.start()
+        self._begin()
         conversation = await self._manager.get(conv_id)
         if len(conversation.pool) >= self._env.settings.readers:
             raise QueueFull("Too many pages show this conversation.", code="too_many_readers")
@@ -138,7 +145,7 @@ class ChatService:
     async def hello(self, conv_id: str, profile: str) -> JSONObject:
         """The data of a `ws.hello`, for a page that begins to share the stream of another."""
         self._profiles(conv_id).get(profile)
-        await self.start()
+        self._begin()
         return self._hello(await self._manager.get(conv_id), profile)
 
     def pong(self, conv_id: str) -> Control:
@@ -148,7 +155,7 @@ class ChatService:
 
     async def stop(self, conv_id: str, run_id: str | None) -> None:
         """End a run; nothing happens where nothing runs. Done when its terminal frame is stored."""
-        await self.start()
+        self._begin()
         live, _ = await self._find(conv_id)
         if live is not None:
             await live.stop(run_id)
@@ -159,7 +166,7 @@ class ChatService:
         Raises NotFound (`unknown_call`), Conflict (`stale_approval`: another digest, or too late; `decided`:
         otherwise already) and StoreUnavailable.
         """
-        await self.start()
+        self._begin()
         live, loaded = await self._find(conv_id)
         if live is None and loaded is not None:  # a call of a run that has ended
             live = await self._manager.get(conv_id)
@@ -172,7 +179,7 @@ class ChatService:
 
         Raises NotFound (`unknown_pause`) and Conflict (`run_ended`).
         """
-        await self.start()
+        self._begin()
         live, loaded = await self._find(conv_id)
         if live is None and loaded is not None:
             live = await self._manager.get(conv_id)
@@ -192,7 +199,7 @@ class ChatService:
             raise NotAllowed(str(error), code="bad_event", field=error.field) from None
         if self._closing:
             raise ShuttingDown("The chat is shutting down. Try again in a moment.")
-        await self.start()
+        self._begin()
         return await (await self._manager.get(conv_id)).emit(row)
 
     async def hand_over(self, conv_id: str) -> bool:
@@ -209,12 +216,12 @@ class ChatService:
                 "the kernel: ChatWidget(new=True).",
                 code="no_handover",
             )
-        await self.start()
+        self._begin()
         return await self._manager.leave(conv_id, store.hand_over)
 
     async def conversations(self, query: str = "") -> list[Summary]:
         """All conversations with something in them, newest first."""
-        await self.start()
+        self._begin()
         return await self._env.store.conversations(query)
 
     async def configure(self, conv_id: str, settings: Overrides) -> None:
@@ -224,7 +231,7 @@ class ChatService:
         Raises NotAllowed for what the default profile does not.
         """
         self._check(DEFAULT, settings, conv_id)
-        await self.start()
+        self._begin()
         live = self._manager.live(conv_id)
         if settings == Overrides() and live is None and await self._env.store.load(conv_id) is None:
             return
@@ -289,14 +296,20 @@ class ChatService:
 
     # -- parts ---------------------------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        if self._started is None or (self._started.done() and self._started.exception() is not None):
+            self._started = asyncio.create_task(self._recover(), name="webchat-recover")
+            self._started.add_done_callback(_retrieve)
+
     async def _recover(self) -> None:
-        for conv_id in await self._env.store.unfinished():
-            try:
-                await self._manager.get(conv_id)
-            except (ConversationHeld, StoreUnavailable) as error:
-                if error.code not in ("conversation_held", "conversation_unreadable"):
-                    raise
+        """Open what was left unfinished, all at once; what can't be read, or is not ours, stands in no way."""
+        unfinished = await self._env.store.unfinished()
+        opened = await asyncio.gather(*map(self._manager.get, unfinished), return_exceptions=True)
+        for error in opened:
+            if isinstance(error, WebChatError) and error.code in _OF_ONE_CONVERSATION:
                 self._env.log.error("webchat: %s", error)
+            elif isinstance(error, BaseException):
+                raise error
 
     def _check(self, profile: str, overrides: Overrides, conv_id: str | None) -> None:
         own = self._manager.equipment(conv_id).tools if conv_id is not None else ()
@@ -370,10 +383,14 @@ def _same_body(digest: str, request: ChatRequest) -> None:
         raise KeyReused("This idempotency key was used with another request.", field="idempotency_key")
 
 
-def _builtins(settings: Overrides) -> JSONObject:
-    import msgspec
+def _retrieve(done: asyncio.Task[None]) -> None:
+    """What is wrong with the disk is said to who needs it."""
+    if not done.cancelled():
+        done.exception()
 
-    built: JSONObject = msgspec.to_builtins(settings)
+
+def _builtins(value: Overrides | Profile) -> JSONObject:
+    built: JSONObject = msgspec.to_builtins(value)
     return built
 
 
