@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import sys
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -31,6 +32,7 @@ from webchat_widget.tools.function import function_tool
 from webchat_widget.tools.loop import Limits
 from webchat_widget.tools.registry import ToolRegistry
 
+from . import timeline_app
 from .configuration import configured_profiles
 from .handlers import ROUTES
 from .kernel_tools import MESSAGE
@@ -273,7 +275,10 @@ class WebChat(ExtensionAppJinjaMixin, ExtensionApp):
 
 
 def main(argv: Any = None) -> None:
-    """`jupyter webchat`: a Jupyter server that opens on the chat."""
+    """`jupyter webchat`: a Jupyter server that opens on the chat; `jupyter webchat timeline`: its files."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["timeline"]:
+        sys.exit(timeline_app.main(words[1:]))
     WebChat.launch_instance(argv)  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,70 @@
+"""Conversations that nobody needs any more, deleted for good."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from webchat_widget.errors import ConversationHeld, StoreUnavailable, WebChatError
+
+from . import statements
+from .adoption import OF
+from .connection import Database, advice, connect, is_busy, remove, transaction
+from .inspection import Listed, listed
+from .snapshot import snapshot
+
+__all__ = ["chosen", "prune"]
+
+
+def chosen(db: sqlite3.Connection, *, before: int | None, conv_id: str | None) -> list[Listed]:
+    """The conversations that last changed before a time (Unix ms), or the one of that id, or both.
+
+    By age alone, none goes in which a run has not ended: a prompt that was taken is still to be answered.
+    """
+    return [
+        each
+        for each in listed(db)
+        if (conv_id is None or each.conv_id == conv_id)
+        and (before is None or each.updated_at < before)
+        and (conv_id is not None or not each.unfinished)
+    ]
+
+
+def prune(
+    file: Path, *, before: int | None = None, conv_id: str | None = None, drop_empty: bool = False
+) -> list[Listed]:
+    """Delete the chosen conversations with all that belongs to them; those that went.
+
+    The file is then made smaller, and nothing of them is left in it. With `drop_empty` one that holds nothing
+    any more is removed. Raises ConversationHeld where somebody has it open, StoreUnavailable, and
+    sqlite3.DatabaseError where it is damaged.
+    """
+    with snapshot(file) as seen:  # most files need not be opened: that waits for nobody, and changes none
+        if not chosen(seen, before=before, conv_id=conv_id):
+            return []
+    try:
+        with closing(connect(str(file))) as db:
+            gone = chosen(db, before=before, conv_id=conv_id)
+            if gone:
+                _delete(db, gone)
+                if drop_empty and statements.is_empty(db):
+                    remove(db, file)
+                else:
+                    db.execute("VACUUM")
+    except (sqlite3.Error, OSError) as error:
+        raise _refused(file, error) from error
+    return gone
+
+
+def _delete(db: Database, gone: list[Listed]) -> None:
+    with transaction(db):
+        for each in gone:
+            for table, its in OF.items():
+                db.execute(f"DELETE FROM {table} WHERE {its}", (each.conv_id,))
+
+
+def _refused(file: Path, error: Exception) -> WebChatError:
+    if is_busy(error):
+        return ConversationHeld(f"{file} is in use. Stop the server or the kernel that has it open.")
+    return StoreUnavailable(f"{file} can't be changed: {error}.{advice(error)}")
