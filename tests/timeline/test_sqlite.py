@@ -364,9 +364,9 @@ class TestFile:
     async def test_a_commit_is_on_disk(self, store: SQLiteStore) -> None:
         ask = [
             await store._submit(lambda db, p=p: db.execute(f"PRAGMA {p}").fetchone())
-            for p in ("journal_mode", "synchronous")
+            for p in ("journal_mode", "synchronous", "fullfsync", "checkpoint_fullfsync")
         ]
-        assert ask == [("wal",), (2,)], "WAL, and fsync on each commit (FULL)"
+        assert ask == [("wal",), (2,), (1,), (1,)], "WAL, and fsync on each commit (FULL), on macOS too"
 
     async def test_its_folder_is_made(self, tmp_path: Path) -> None:
         store = SQLiteStore(tmp_path / "new" / "deep" / "timeline.db")
