@@ -137,8 +137,7 @@ def test_it_is_there_again_after_the_page_was_loaded_again(desk: LabPage, model:
 def test_without_its_kernel_a_row_has_the_plain_card(
     notebook: Callable[..., LabPage], new_page: Callable[..., Page], model: ModelServer
 ) -> None:
-    lab = notebook(CELL)
-    lab.chat()
+    lab = notebook("")
     chat = begin(lab)
     conv_id = chat.conv_id
     whole = open_page(new_page(), lab.server, conv_id)
