@@ -348,6 +348,6 @@ def test_a_server_that_runs_is_looked_at_and_keeps_its_file(
     assert (verified.returncode, verified.stderr) == (0, ""), verified.stdout
     refused = jupyter("prune", "--conv", "looked-at", "--db", db)
     assert refused.returncode == 2
-    assert str(db) in refused.stderr
+    assert f"{db} is in use by a Jupyter server, process {server.pid} on " in refused.stderr
     rows = client.get("timeline?conv_id=looked-at").json()
     assert asked.json()["run_id"] in [row["id"] for row in rows]

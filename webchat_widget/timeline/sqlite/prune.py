@@ -12,6 +12,7 @@ from . import statements
 from .adoption import OF
 from .connection import Database, advice, connect, is_busy, remove, transaction
 from .inspection import Listed, listed
+from .lock import owner_of
 from .snapshot import snapshot
 
 __all__ = ["chosen", "prune"]
@@ -44,7 +45,7 @@ def prune(
         if not chosen(seen, before=before, conv_id=conv_id):
             return []
     try:
-        with closing(connect(str(file))) as db:
+        with closing(connect(str(file), kind="jupyter webchat timeline prune")) as db:
             gone = chosen(db, before=before, conv_id=conv_id)
             if gone:
                 _delete(db, gone)
@@ -66,5 +67,6 @@ def _delete(db: Database, gone: list[Listed]) -> None:
 
 def _refused(file: Path, error: Exception) -> WebChatError:
     if is_busy(error):
-        return ConversationHeld(f"{file} is in use. Stop the server or the kernel that has it open.")
+        owner = owner_of(file) or "somebody else"
+        return ConversationHeld(f"{file} is in use by {owner}. Nothing in it was deleted: stop that first.")
     return StoreUnavailable(f"{file} can't be changed: {error}.{advice(error)}")
