@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from webchat_widget.errors import NotAllowed
+from webchat_widget.errors import EngineError, NotAllowed, WebChatError
 from webchat_widget.events import Said
+from webchat_widget.tools.heard import Unheard, heard
 from webchat_widget.turns import Turn
 from webchat_widget.typing import JSONObject, Usage
 
@@ -60,7 +61,7 @@ class RunView(Protocol):
         ...
 
     async def pause(self, phase: str, summary: str, seconds: float) -> None:
-        """Show a pause, and wait until a person lets the run go on, at most so long."""
+        """Show a pause, and wait until a person lets the run go on, at most so long, and at most a day."""
         ...
 
 
@@ -139,13 +140,78 @@ class Middlewares:
 
 
 def stack(middlewares: Sequence[Middleware], ask: Ask, run: RunView) -> Ask:
-    """Ask through the middlewares, the first of them outermost."""
+    """Ask through the middlewares, the first of them outermost.
+
+    A middleware is a stranger's code: what it raises, and what it says that nobody can take, becomes an
+    EngineError with its name, and the log has the traceback. What `ask` raises passes through as it is.
+    """
+    faults: list[Exception] = []
+    if middlewares:
+        ask = _noting(ask, faults)
     for middleware in reversed(middlewares):
-        ask = _around(middleware, ask, run)
+        ask = _around(middleware, ask, run, faults)
     return ask
 
 
-def _around(middleware: Middleware, ask: Ask, run: RunView) -> Ask:
-    if type(middleware).stream is Middleware.stream:  # then no event need pass through its hands
-        return lambda turn: ask(middleware.prepare(turn, run))
-    return lambda turn: middleware.stream(turn, ask, run)
+def _noting(ask: Ask, faults: list[Exception]) -> Ask:
+    """Ask, and note what is raised, which is then no middleware's fault."""
+
+    async def stream(turn: Turn) -> Stream:
+        try:
+            async with aclosing(ask(turn)) as said:
+                async for each in said:
+                    yield each
+        except Exception as error:
+            faults.append(error)
+            raise
+
+    return stream
+
+
+def _around(middleware: Middleware, ask: Ask, run: RunView, faults: list[Exception]) -> Ask:
+    def inside(turn: Turn) -> Stream:
+        if not isinstance(turn, Turn):
+            what = f"asks with {type(turn).__name__}, and `prepare` must return a Turn."
+            raise _failure(middleware, what, "middleware_failed")
+        return ask(turn)
+
+    def prepared(turn: Turn) -> Stream:
+        with _named(middleware, run, faults):
+            turn = middleware.prepare(turn, run)
+        return inside(turn)
+
+    async def stream(turn: Turn) -> Stream:
+        with _named(middleware, run, faults):
+            async with aclosing(middleware.stream(turn, inside, run)) as said:
+                async for each in said:
+                    try:
+                        event = heard(each)
+                    except Unheard as error:
+                        raise _failure(middleware, str(error), "bad_event") from None
+                    yield event
+
+    # One that only prepares has no event pass through its hands.
+    return prepared if type(middleware).stream is Middleware.stream else stream
+
+
+@contextmanager
+def _named(middleware: Middleware, run: RunView, faults: list[Exception]) -> Iterator[None]:
+    """What a middleware raises here is told with its name."""
+    try:
+        yield
+    except WebChatError:
+        raise
+    except Exception as error:
+        if any(error is fault for fault in faults):
+            raise
+        run.log.exception("webchat: the middleware %s failed", _name(middleware))
+        what = f"raised {type(error).__name__}; the log has the traceback."
+        raise _failure(middleware, what, "middleware_failed") from None
+
+
+def _failure(middleware: Middleware, what: str, code: str) -> EngineError:
+    return EngineError(f"The middleware {_name(middleware)} {what}", code=code, retryable=False)
+
+
+def _name(middleware: Middleware) -> str:
+    return middleware.name or type(middleware).__name__

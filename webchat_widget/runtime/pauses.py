@@ -7,11 +7,17 @@ from collections.abc import Callable
 
 from webchat_widget.errors import Conflict, NotFound
 from webchat_widget.events import Paused
+from webchat_widget.middlewares.shortened import shortened
+from webchat_widget.sem.text import clean
 from webchat_widget.tools.deadline import Deadline
 
 from .coordinator import StreamCoordinator
 
 __all__ = ["ConversationPauses"]
+
+_MAX_PHASE = 100
+_MAX_SUMMARY = 4000
+_MAX_SECONDS = 86_400.0
 
 
 class _Open:
@@ -36,12 +42,13 @@ class ConversationPauses:
         self._run_time = run_time
 
     async def pause(self, id: str, phase: str, summary: str, seconds: float) -> None:
-        """Show a pause, and wait until `resume`, at most so long."""
+        """Show a pause, and wait until `resume`, at most so long, and never longer than a day."""
+        seconds = min(max(0.0, seconds), _MAX_SECONDS)  # in this order: a NaN is no time at all
         here = self._open[id] = _Open()
         paused = Paused(
             id=id,
-            phase=phase,
-            summary=summary,
+            phase=clean(shortened(phase, _MAX_PHASE)),
+            summary=clean(shortened(summary, _MAX_SUMMARY)),
             deadline_ms=self._now_ms() + int(seconds * 1000),
             status="paused",
         )

@@ -8,7 +8,8 @@ from contextlib import aclosing
 from typing import Protocol
 
 from webchat_widget.engines.base import Engine
-from webchat_widget.events import Finish, RunEvent
+from webchat_widget.errors import EngineError
+from webchat_widget.events import Carried, Finish, RunEvent
 from webchat_widget.middlewares.base import Middleware, Stream, stack
 from webchat_widget.timeline.entities import is_terminal
 from webchat_widget.timeline.projector import Projector
@@ -17,6 +18,7 @@ from webchat_widget.typing import JSONObject, Usage
 
 from .checkpoint import Checkpoint
 from .endings import ending
+from .heard import Unheard, heard
 from .records import Keep, Records
 
 __all__ = ["Inference", "Pauses"]
@@ -111,7 +113,15 @@ class Inference:
         self.offered = (*(self.offered or ()), *(tool.name for tool in turn.tools))
         with self.records.request(turn, turn.model or self._engine.model) as answer:
             async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
-                async for event in events:
+                async for given in events:
+                    try:
+                        event = heard(given)
+                    except Unheard as error:
+                        if isinstance(given, Carried):
+                            self.log.warning("webchat: the engine %s %s", self._engine.name, error)
+                            continue
+                        said = f"The engine {self._engine.name} {error}"
+                        raise EngineError(said, code="bad_event", retryable=False) from None
                     answer.add(event)
                     if isinstance(event, Finish):
                         self._add(event.usage)

@@ -1,9 +1,9 @@
 """The tool loop: ask the model, run the tools that it asks for, ask again, until it is content.
 
-Engine events go in, run events with our own ids come out; here is where the text of strangers is cleaned of
-what no reader can take. Whatever ends the loop (the model, a fault, a limit, a cancel), `close` ends what is
-open, so that each call has its result, each message its status, and the turn that is kept is one that the
-next turn can build on.
+Engine events go in, run events with our own ids come out; what strangers say is clean when it comes here
+(`heard.py`). Whatever ends the loop (the model, a fault, a limit, a cancel), `close` ends what is open, so
+that each call has its result, each message its status, and the turn that is kept is one that the next turn
+can build on.
 """
 
 from __future__ import annotations
@@ -35,18 +35,16 @@ from webchat_widget.events import (
     Upserted,
 )
 from webchat_widget.middlewares.base import Middleware
-from webchat_widget.sem.text import clean
 from webchat_widget.timeline.projector import Projector
 from webchat_widget.turns import Message, ToolCall, Turn
 from webchat_widget.typing import JSONObject, Usage
 
 from .approvals import Approvals
-from .arguments import cleaned
 from .calls import CALLING_RUN, Calls, Workshop, new, restored
 from .checkpoint import Checkpoint
 from .deadline import Deadline
 from .inference import Inference, Pauses
-from .own_events import cleaned_aside, upserted
+from .own_events import upserted
 from .registry import ToolRegistry
 from .reports import Sink
 
@@ -227,20 +225,20 @@ class ToolLoop:
                         requests.append(event)
                         self._check_count(requests)
                     case Carried():
-                        self._carry(event.item)
+                        self._carried.append(event.item)
                     case Retrying():
                         await self._tell_of(event)
                     case Finish():
-                        self._finish = _clean_finish(event)
+                        self._finish = event
                     case Event():
                         await self._say(upserted(event, self._run_id, self._next_id))
                     case ThinkingModeDelta():
                         self._chars += len(event.text)
-                        self._sink.delta(ThinkingModeDelta(event.id, clean(event.text)))
+                        self._sink.delta(event)
                         self._check_length()
                     case _:
                         self._inference.note(event.id)
-                        await self._say(cleaned_aside(event))
+                        await self._say(event)
         finish: Finish | None = self._finish
         if finish is None:
             raise EngineError(
@@ -264,7 +262,7 @@ class ToolLoop:
 
     async def _hand_over(self, requests: list[CallRequest], finish: Finish) -> None:
         """The model waits for its tools: keep its message, number the calls, and note where we stand."""
-        calls = tuple(ToolCall(clean(r.call_id), clean(r.name), clean(r.arguments)) for r in requests)
+        calls = tuple(ToolCall(r.call_id, r.name, r.arguments) for r in requests)
         carried = tuple(self._carried)
         self.produced.append(Message("assistant", "".join(self._text), calls, carried=carried))
         self._text = []
@@ -272,26 +270,19 @@ class ToolLoop:
         ended = self._end_message("complete", finish)
         await self._sink.emit(*ended, checkpoints=((self._run_id, self.checkpoint().stored()),))
 
-    def _carry(self, item: JSONObject) -> None:
-        try:
-            self._carried.append(cleaned(item))
-        except ValueError:
-            self._log.warning("webchat: the model's server sent an item that can't be kept")
-
     async def _tell_of(self, event: Retrying) -> None:
         at = self._now_ms() + int(event.seconds * 1000)
         await self._sink.emit(
             LogWritten(
                 id=self._next_id("log"),
                 level="warning",
-                message=clean(event.message),
+                message=event.message,
                 fields={"retryAt": at},
             )
         )
 
     async def _write(self, role: str, text: str) -> None:
         """Stream a piece of text; a change between answer and thinking begins a new message."""
-        text = clean(text)
         self._chars += len(text)
         if role == "assistant":
             self._text.append(text)
@@ -398,8 +389,3 @@ def status_of(finish: Finish) -> str:
     if finish.refused or finish.reason == "content_filter":
         return "refused"
     return "truncated" if finish.reason == "length" else "complete"
-
-
-def _clean_finish(finish: Finish) -> Finish:
-    model = finish.model and clean(finish.model)
-    return Finish(clean(finish.reason), finish.usage, model, finish.refused)

@@ -9,23 +9,21 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict, replace
 
 from webchat_widget.errors import EngineError
-from webchat_widget.events import Aside, Event, Upserted
+from webchat_widget.events import Event, Upserted
 from webchat_widget.requests import MAX_DEPTH
 from webchat_widget.sem.frames import MAX_SEQ
 from webchat_widget.sem.text import clean
 from webchat_widget.typing import JSONObject
-
-from .arguments import cleaned
 
 __all__ = [
     "MAX_BYTES",
     "RESERVED",
     "BadEvent",
     "OwnRow",
-    "cleaned_aside",
+    "built",
+    "fit",
     "is_own_kind",
     "named",
     "own_row",
@@ -98,13 +96,8 @@ def row_of(event: Event) -> OwnRow:
     name, kind = type(event).__name__, event.kind_of()
     if not isinstance(kind, str):  # a member of the class, for `kind: str = …` makes a field
         raise BadEvent(f"{name} has a field `kind`. Write `kind: ClassVar[str] = …`.", "kind")
-    try:
-        built = msgspec.to_builtins(event, str_keys=True, enc_hook=_plain)
-    except RecursionError:
-        raise BadEvent(f"The fields of {name} are no JSON: they are too deep.", "props") from None
-    except (TypeError, ValueError) as error:
-        raise BadEvent(f"The fields of {name} are no JSON: {error}.", "props") from None
-    return own_row(kind, built.pop("id", ""), built, name)
+    props = built(event, name)
+    return own_row(kind, props.pop("id", ""), props, name)
 
 
 def own_row(kind: str, id: str, props: JSONObject, name: str = "The event") -> OwnRow:
@@ -117,12 +110,14 @@ def own_row(kind: str, id: str, props: JSONObject, name: str = "The event") -> O
         )
     if not isinstance(id, str) or (id and not _ID.fullmatch(id)):
         raise BadEvent(
-            f"The id of {name} must have letters, digits, '.', '_' and '-' only, at most 128.", "id"
+            f"{name} can't have the id {str(id)[:100]!r}: an id has letters, digits, '.', '_' and '-' only, "
+            "at most 128, and begins with a letter or a digit.",
+            "id",
         )
     try:
-        fitted: JSONObject = _fit(props)
+        fitted: JSONObject = fit(props)
     except ValueError as error:
-        raise BadEvent(f"The fields of {name} are no JSON: {error}.", "props") from None
+        raise _no_json(name, error) from None
     size = len(msgspec.json.encode(fitted))
     if size > MAX_BYTES:
         raise BadEvent(f"{name} is too large: {size:,} bytes, and an event may have {MAX_BYTES:,}.", "props")
@@ -134,9 +129,19 @@ def is_own_kind(kind: str) -> bool:
     return _KIND.fullmatch(kind) is not None and kind not in RESERVED
 
 
-def cleaned_aside(event: Aside) -> Aside:
-    """What a middleware says, with texts that every reader can take."""
-    return replace(event, **cleaned(asdict(event)))
+def built(event: Struct, name: str) -> JSONObject:
+    """The fields of an event as JSON; `name` is how a sentence speaks of it. Raises BadEvent."""
+    try:
+        fields: JSONObject = msgspec.to_builtins(event, str_keys=True, enc_hook=_plain)
+    except RecursionError:
+        raise _no_json(name, "they are too deep") from None
+    except (TypeError, ValueError) as error:
+        raise _no_json(name, error) from None
+    return fields
+
+
+def _no_json(name: str, why: object) -> BadEvent:
+    return BadEvent(f"{name} has fields that are no JSON: {why}.", "props")
 
 
 def _plain(value: Any) -> Any:
@@ -154,16 +159,16 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def _fit(value: Any, levels: int = MAX_DEPTH) -> Any:
+def fit(value: Any, levels: int = MAX_DEPTH) -> Any:
     """What every reader can take: clean texts, null where a number is none, text where JavaScript could not
     hold it exactly. ValueError where it is deeper than `levels`."""
     match value:
         case dict() | list() | tuple() if not levels:
             raise ValueError("they are too deep")
         case dict():
-            return {clean(key): _fit(item, levels - 1) for key, item in value.items()}
+            return {clean(key): fit(item, levels - 1) for key, item in value.items()}
         case list() | tuple():
-            return [_fit(item, levels - 1) for item in value]
+            return [fit(item, levels - 1) for item in value]
         case str():
             return clean(value)
         case float() if not math.isfinite(value):

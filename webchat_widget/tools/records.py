@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from webchat_widget.errors import WebChatError
-from webchat_widget.events import CallRequest, Carried, EngineEvent, Finish, TextChunk, ThinkingChunk
+from webchat_widget.events import CallRequest, Carried, Finish, Said, TextChunk, ThinkingChunk
 from webchat_widget.sem.text import clean
 from webchat_widget.timeline.store import TurnRecord
 from webchat_widget.turns import Message, ToolCall, Turn
 from webchat_widget.typing import JSONObject
-
-from .arguments import cleaned
 
 __all__ = ["Answer", "Keep", "Records"]
 
@@ -75,18 +72,17 @@ class Answer:
         self._carried: list[JSONObject] = []
         self._finish: Finish | None = None
 
-    def add(self, event: EngineEvent) -> None:
-        """Take an event in. Costs what is new."""
+    def add(self, event: Said) -> None:
+        """Take an event in, which is clean. Costs what is new."""
         match event:
             case TextChunk():
                 self._text.append(event.text)
             case ThinkingChunk():
                 self._thinking.append(event.text)
             case CallRequest():
-                self._calls.append(ToolCall(clean(event.call_id), clean(event.name), clean(event.arguments)))
+                self._calls.append(ToolCall(event.call_id, event.name, event.arguments))
             case Carried():
-                with contextlib.suppress(ValueError):  # no reader could take it, and the run passes it over
-                    self._carried.append(cleaned(event.item))
+                self._carried.append(event.item)
             case Finish():
                 self._finish = event
 
@@ -110,9 +106,9 @@ class Answer:
     def _messages(self) -> tuple[Message, ...]:
         messages = []
         if self._thinking:
-            messages.append(Message("thinking", clean("".join(self._thinking))))
+            messages.append(Message("thinking", "".join(self._thinking)))
         if self._text or self._calls or self._carried or self._finish is not None:
-            text, calls, carried = clean("".join(self._text)), tuple(self._calls), tuple(self._carried)
+            text, calls, carried = "".join(self._text), tuple(self._calls), tuple(self._carried)
             messages.append(Message("assistant", text, calls, carried=carried))
         return tuple(messages)
 
@@ -120,8 +116,7 @@ class Answer:
 def _finish(finish: Finish | None, error: BaseException | None) -> JSONObject:
     """How an answer ended: in the engine's words, or why there are none."""
     if finish is not None:
-        model = None if finish.model is None else clean(finish.model)
-        return {"reason": clean(finish.reason), "usage": finish.usage, "model": model}
+        return {"reason": finish.reason, "usage": finish.usage, "model": finish.model}
     reason, said = "error", f"Something went wrong inside the chat ({type(error).__name__})."
     match error:
         case None:
