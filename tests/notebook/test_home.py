@@ -469,9 +469,15 @@ class TestArguments:
         assert all(tool.parameters["type"] == "object" for tool in engine.turns[0].tools)
 
     def test_what_only_a_kernel_can_do_and_where_server(self) -> None:
-        for argument in ({"engine": ScriptedEngine()}, {"tools": [untyped]}, {"store": "memory"}):
+        for argument in ({"engine": ScriptedEngine()}, {"store": "memory"}):
             with pytest.raises(NotAllowed, match="works in the kernel only"):
                 ChatWidget("c", where="server", **argument)
+
+    @pytest.mark.parametrize("argument", [{"tools": [untyped]}, {"profiles": [{"slug": "a"}]}])
+    def test_what_a_server_takes_from_its_own_kernels(self, argument: Any) -> None:
+        with pytest.raises(NotAllowed, match="from its own kernels only"):
+            ChatWidget("c", where="server", **argument)
+        assert ChatWidget("c", **argument).where_reason.startswith("The chat runs in this kernel. This ker")
 
     def test_a_server_that_is_not_there(self) -> None:
         with pytest.raises(ServerUnavailable):

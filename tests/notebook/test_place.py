@@ -57,10 +57,10 @@ RULE = [
     ("auto", "none", False, (), "kernel: The chat runs in this kernel. This kernel was not started by"),
     ("auto", "none", True, (), "kernel: The chat runs in this kernel. This kernel was not started by"),
     ("auto", "model", False, ("engine",), "kernel: engine= works in the kernel only."),
-    ("auto", "demo", False, ("tools", "store"), "kernel: tools= and store= work in the kernel only."),
+    ("auto", "demo", False, ("engine", "store"), "kernel: engine= and store= work in the kernel only."),
     ("auto", "none", False, ("engine",), "kernel: engine= works in the kernel only."),
     ("kernel", "model", False, (), "kernel: where='kernel' was asked for."),
-    ("kernel", "none", True, ("tools",), "kernel: where='kernel' was asked for."),
+    ("kernel", "none", True, ("engine",), "kernel: where='kernel' was asked for."),
     ("kernel", "bare", False, (), "kernel: where='kernel' was asked for."),
     ("server", "model", False, (), "server: where='server' was asked for; its openai engine answers."),
     ("server", "demo", True, (), "server: where='server' was asked for; its demo engine answers."),
@@ -140,12 +140,29 @@ def test_a_page_may_have_a_way_in_where_a_kernel_has_none(whose: str, be_kernel_
 
 
 @pytest.mark.parametrize("whose", ["none", "model"])
-@pytest.mark.parametrize("only", ["engine", "tools", "store"])
+@pytest.mark.parametrize("only", ["engine", "store"])
 def test_a_server_can_not_take_everything(whose: str, only: str, be_kernel_of: Be) -> None:
     be_kernel_of(whose)
     with pytest.raises(NotAllowed, match=f"{only}= works in the kernel only. Leave out where='") as error:
         choose("server", [only])
     assert (error.value.code, error.value.field) == ("not_supported", only)
+
+
+@pytest.mark.parametrize(
+    ("whose", "told"),
+    [
+        ("demo", "A Jupyter server takes tools= and profiles= from its own kernels only."),
+        ("none", "The chat runs in this kernel. This kernel was not started by"),
+    ],
+)
+def test_what_a_server_takes_from_its_own_kernels(whose: str, told: str, be_kernel_of: Be) -> None:
+    be_kernel_of(whose)
+    place = choose("auto", own_kernels_only=["tools", "profiles"])
+    assert place.where == "kernel"
+    assert place.reason.startswith(told)
+    with pytest.raises(NotAllowed, match=r"tools= from its own kernels only\. Leave") as error:
+        choose("server", own_kernels_only=["tools"])
+    assert (error.value.code, error.value.field) == ("not_supported", "tools")
 
 
 @pytest.mark.parametrize("where", ["cloud", "", "Server", None, 7])

@@ -138,14 +138,15 @@ class ChatWidget(anywidget.AnyWidget):
         own, kinds_of_profiles = own_profiles(() if profiles is None else profiles)
         stack = None if middlewares is None else listed_middlewares(middlewares)
         kinds = kinds_of(stack or ())
-        given = {
+        kernel_only = {
             "engine": engine is not None,
-            "tools": bool(functions) and not kernel_id(),  # a server could not call them
             # A server has none of this kernel's classes.
-            "profiles": bool(own) and not (kernel_id() and _are_builtin(kinds_of_profiles)),
+            "profiles": not _are_builtin(kinds_of_profiles),
             "middlewares": not _are_builtin(kinds),
             "store": store is not None,
         }
+        known = bool(kernel_id())  # else a server can't call it
+        own_kernels_only = {"tools": bool(functions) and not known, "profiles": bool(own) and not known}
         settings = choices(
             model=model,
             system_prompt=system_prompt,
@@ -153,7 +154,7 @@ class ChatWidget(anywidget.AnyWidget):
             middlewares=stack,
         )
         wishes = Wishes(
-            choose(where, [name for name, is_given in given.items() if is_given]),
+            choose(where, _given(kernel_only), _given(own_kernels_only)),
             settings,
             Equipment(engine_of(engine), functions, {}, own, kinds.over(kinds_of_profiles)),
         )
@@ -473,6 +474,10 @@ def latest_widget(conv_id: str | None = None) -> ChatWidget | None:
     """The widget that was made last and is not closed; of that conversation, where one is named."""
     made = reversed(list(_made.values()))
     return next((widget for widget in made if conv_id in (None, widget.conv_id)), None)
+
+
+def _given(arguments: dict[str, bool]) -> list[str]:
+    return [name for name, is_given in arguments.items() if is_given]
 
 
 def _are_builtin(kinds: Middlewares) -> bool:
