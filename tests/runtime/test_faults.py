@@ -10,8 +10,11 @@ import pytest
 from tests.runtime.conftest import Start
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import StoreUnavailable
+from webchat_widget.events import Upserted
+from webchat_widget.requests import EventRequest, TimelineQuery
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import Batch, Loaded, PendingRun
+from webchat_widget.turns import Message
 
 
 class FaultyStore(SQLiteStore):
@@ -195,3 +198,63 @@ async def test_a_queued_prompt_outlives_a_close_in_the_middle_of_a_recovery(
             await page.until("run.finished")
     runs = {row["id"]: row["props"]["status"] for row in await again.rows() if row["kind"] == "run"}
     assert runs == {"cut": "failed", "waits": "finished"}
+
+
+# -- what is no JSON ---------------------------------------------------------------------------------
+
+
+async def test_a_row_that_is_no_json_is_refused_before_it_is_one(start: Start) -> None:
+    chat = await start(ScriptedEngine("fine"))
+    page = await chat.join()
+    stream = chat.service._manager.live("c").stream
+    with pytest.raises(TypeError):
+        stream.emit(Upserted(id="x", kind="note", props={"x": object()}))
+    assert await chat.rows() == []
+    await chat.say("hello")
+    await page.until("run.finished")
+
+
+async def test_a_turn_that_is_no_json_keeps_nothing_else_from_the_disk(start: Start) -> None:
+    chat = await start(ScriptedEngine("fine"))
+    page = await chat.join()
+    stream = chat.service._manager.live("c").stream
+    with pytest.raises(TypeError):
+        await stream.emit(
+            Upserted(id="x", kind="note", props={"x": 1}),
+            turns=(("r", (Message("assistant", carried=({"x": object()},)),)),),
+        )
+    await chat.say("hello")
+    await page.until("run.finished")
+    live = await chat.rows()
+    await chat.service.close()
+    again = await start(store=SQLiteStore(chat.store.path))
+    assert await again.rows() == live
+
+
+# -- rows of a person's own --------------------------------------------------------------------------
+
+
+async def test_a_change_that_is_not_stored_leaves_the_row_as_it_was(start: Start, store: FaultyStore) -> None:
+    chat = await start(store=store)
+    page = await chat.join()
+    await chat.service.emit("c", EventRequest("note", "a", {"v": 1}))
+    await chat.service.emit("c", EventRequest("note", "b", {"v": 1}))
+    before, _ = await chat.service.timeline(TimelineQuery("c"))
+    store.held, store.fault = held, _ = asyncio.Event(), FULL
+    lost = asyncio.create_task(chat.service.emit("c", EventRequest("note", "a", {"v": 2, "w": 2})))
+    await asyncio.sleep(0.05)
+    store.held = store.fault = None
+    behind = asyncio.create_task(chat.service.emit("c", EventRequest("note", "a", {"v": 3})))
+    during, _ = await chat.service.timeline(TimelineQuery("c"))
+    assert during.entities == before.entities
+    held.set()
+    with pytest.raises(StoreUnavailable):
+        await lost
+    await behind
+    rows = await chat.rows()
+    assert [row["props"] for row in rows] == [{"v": 3}, {"v": 1}]
+    sent = [event["data"]["entity"]["props"] for event in page.of("timeline.upsert")]
+    assert sent == [{"v": 1}, {"v": 1}, {"v": 3}]
+    await chat.service.close()
+    again = await start(store=SQLiteStore(store.path))
+    assert await again.rows() == rows

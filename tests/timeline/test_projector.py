@@ -158,19 +158,27 @@ class TestRows:
         assert len(timeline) == 1
         assert timeline.row("x") is None
 
-    def test_a_forgotten_row_is_gone_with_its_text(self) -> None:
+    def test_a_row_that_is_taken_back_is_gone_with_its_text(self) -> None:
         timeline = with_a_message()
         timeline.append("m", 2, "never stored")
-        timeline.forget("m")
+        timeline.restore("m", None)
         assert timeline.entities() == []
         assert timeline.apply(start("m", 3)) is Applied.CHANGED
         assert timeline.offset("m") == 0
         timeline.append("m", 4, "anew")
         assert timeline.entities()[0]["props"]["content"] == "anew"
 
-    def test_to_forget_what_is_not_there_is_no_fault(self) -> None:
+    def test_a_row_that_is_restored_is_as_it_was(self) -> None:
         timeline = with_a_message()
-        timeline.forget("x")
+        before = timeline.row("m")
+        timeline.apply({"type": "llm.final", "id": "m", "seq": 3, "data": {"text": "never stored"}})
+        timeline.restore("m", before)
+        assert timeline.row("m") == before
+        assert timeline.offset("m") == 0
+
+    def test_to_take_back_what_is_not_there_is_no_fault(self) -> None:
+        timeline = with_a_message()
+        timeline.restore("x", None)
         assert len(timeline) == 1
 
     @pytest.mark.parametrize("read", [Projector.entities, lambda timeline: list(timeline.rows())])

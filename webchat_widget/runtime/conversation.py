@@ -139,6 +139,8 @@ class Conversation:
             self.stream, env.now_ms, env.settings.approval_seconds, loaded.grants, self._checkpoint
         )
         self._pauses = ConversationPauses(self.stream, env.now_ms)
+        self._changing = asyncio.Lock()
+        """Held while a row of a person's own is being stored: what comes next builds on it, or on what was."""
         self._closing = False
         self.pool.touch()
 
@@ -223,7 +225,8 @@ class Conversation:
         if self._closing:
             raise ShuttingDown("The chat is shutting down. Try again in a moment.")
         id = f"event:{row.kind}:{row.id or uuid.uuid4()}"
-        await self.stream.emit(Upserted(id=id, kind=row.kind, props=row.props), undo=True)
+        async with self._changing:
+            await self.stream.emit(Upserted(id=id, kind=row.kind, props=row.props), undo=True)
         return id
 
     async def resume(self, pause_id: str) -> None:
@@ -370,7 +373,7 @@ class Conversation:
         self._memory += turn
         try:
             await self.stream.emit(*events, ended, ended=(run.id,), turns=((run.id, turn),))
-        except WebChatError as unsaved:
+        except Exception as unsaved:
             self._env.log.error("webchat: the end of run %s is not on disk yet: %s", run.id, unsaved)
 
     def _left_open(self, run: Run) -> list[RunEvent]:
@@ -473,8 +476,12 @@ class Conversation:
         )
 
     def _positions(self) -> list[RunEvent]:
-        """The places of those that wait, after one left the queue."""
-        return [self._placed(run, "queued", place) for place, run in enumerate(self._queue, 1)]
+        """The places of those that wait, after one left the queue. One that is being stored has none yet."""
+        return [
+            self._placed(run, "queued", place)
+            for place, run in enumerate(self._queue, 1)
+            if run.accepted.is_set()
+        ]
 
     def _stored(self, run: Run, *, started: bool) -> PendingRun:
         request: dict[str, Any] = msgspec.to_builtins(run.request)

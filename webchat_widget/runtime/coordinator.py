@@ -13,10 +13,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from webchat_widget.errors import WebChatError
 from webchat_widget.events import CallOutput, RunEvent, TextDelta, ThinkingModeDelta
 from webchat_widget.sem.frames import Delta, Frame
 from webchat_widget.sem.translator import translate
-from webchat_widget.timeline.entities import Row
+from webchat_widget.timeline.entities import Row, entity
 from webchat_widget.timeline.projector import Projector
 from webchat_widget.timeline.store import Batch, TimelineStore, TurnRecord
 from webchat_widget.typing import Entity
@@ -27,6 +28,9 @@ _WRITE_SECONDS = 0.25
 """Streaming text is written at most this often (docs/contract.md, 8)."""
 _RETRY_SECONDS = 2.0
 """A write that failed is tried again after this, unless another comes first."""
+
+_Held = dict[str, tuple[int, Row | None]]
+"""By id: the seq that a row waits with, and the row as it was before; None where there was none."""
 
 
 class StreamCoordinator:
@@ -59,8 +63,8 @@ class StreamCoordinator:
         """Rows with text that is not on disk yet."""
         self._owed: dict[str, tuple[Any, ...]] = {}
         """Parts of the next batch: records, and ends of runs and their turns that could not be written."""
-        self._tentative: dict[str, int] = {}
-        """Rows that nobody may see before they are on disk, and the seq that made them."""
+        self._tentative: _Held = {}
+        """Rows that nobody may see as they are before that is on disk."""
         self._unsent: deque[tuple[tuple[Frame | Delta, ...], asyncio.Future[None] | None]] = deque()
         self._writer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -68,22 +72,27 @@ class StreamCoordinator:
     def emit(self, *events: RunEvent, undo: bool = False, **parts: Any) -> Awaitable[None]:
         """Number events at once; done when they, and `parts` of a Batch, are on disk in one transaction.
 
-        Raises StoreUnavailable where they are not. With `undo` the rows that they made are then taken back
-        and nothing is sent: what was not stored was not accepted. Without, they are sent all the same, for a
-        person should see what happened, and stored with the next write that succeeds.
+        Raises TypeError or ValueError at once, and nothing has happened, for what is no JSON;
+        StoreUnavailable where they are not on disk. With `undo` the rows are then as they were before and
+        nothing is sent: what was not stored was not accepted. Without, they are sent all the same, for a
+        person should see what happened, and stored with the next write that succeeds. While a row waits with
+        `undo`, nothing else may change it.
         A cancel of the caller does not cancel the write.
         """
         frames = tuple(Frame(translate(event, self._next_seq())) for event in events)
-        touched = dict.fromkeys(f.event["id"] for f in frames)
-        self._said = self.version if frames else self._said
-        made = {f.event["id"]: f.event["seq"] for f in reversed(frames) if f.event["id"] not in self.timeline}
         for frame in frames:
+            frame.encoded()  # what is no JSON is refused here, before it is in a row that no write would take
+        self._said = self.version if frames else self._said
+        before: _Held = {}
+        for frame in frames:
+            id, seq = frame.event["id"], frame.event["seq"]
+            before.setdefault(id, (seq, self.timeline.row(id)))
             self.timeline.apply(frame.event)
-        if undo:
-            self._tentative.update(made)
-        saved = asyncio.ensure_future(self._write(tuple(touched), parts, tentative=made if undo else None))
+        held = before if undo else None
+        self._tentative.update(held or {})
+        saved = asyncio.ensure_future(self._write(tuple(before), parts, tentative=held))
         self._unsent.append((frames, saved))
-        saved.add_done_callback(lambda done: self._saved(done, made if undo else {}, frames))
+        saved.add_done_callback(lambda done: self._saved(done, held or {}, frames))
         return asyncio.shield(saved)
 
     def delta(self, event: TextDelta | CallOutput | ThinkingModeDelta) -> None:
@@ -116,14 +125,16 @@ class StreamCoordinator:
     def snapshot(self) -> tuple[list[Entity], int]:
         """The rows as a reader may see them, and the version up to which they are complete.
 
-        A prompt that is being stored is not accepted yet: its rows are left out, and the version ends before
-        them, so that a reader who asks again from there gets them.
+        A prompt that is being stored is not accepted yet: its rows are as they were before, and the version
+        ends there, so that a reader who asks again from there gets them.
         """
         entities = self.timeline.entities()
         if not self._tentative:
             return entities, self.version
-        seen = [entity for entity in entities if entity["id"] not in self._tentative]
-        return seen, min(self._tentative.values()) - 1
+        seen = [each for each in entities if each["id"] not in self._tentative]
+        seen += [entity(old) for _, old in self._tentative.values() if old is not None]
+        seen.sort(key=lambda each: each["createdSeq"])
+        return seen, min(seq for seq, _ in self._tentative.values()) - 1
 
     def text_of(self, id: str) -> str:
         """The text of a row so far; empty where there is none."""
@@ -148,7 +159,7 @@ class StreamCoordinator:
         return self.version
 
     def _write(
-        self, touched: tuple[str, ...], parts: dict[str, Any], *, tentative: dict[str, int] | None = None
+        self, touched: tuple[str, ...], parts: dict[str, Any], *, tentative: _Held | None = None
     ) -> Awaitable[None]:
         """Hand the rows to the store now, in the order of the calls; done when they are on disk.
 
@@ -167,11 +178,13 @@ class StreamCoordinator:
         async def settle() -> None:
             try:
                 await written
-            except BaseException:
+            except BaseException as error:
                 self._dirty.update(id for id in ids if id in self.timeline and id not in (tentative or ()))
+                # Not `pending`: its run may have ended by then; one that is missing is only run again. And
+                # where it is not the disk, a turn or record is no JSON: it would keep the rest from the disk.
+                lasting = ("ended", "turns", "records") if isinstance(error, WebChatError) else ("ended",)
                 for name, late in (parts if tentative is None else due).items():
-                    # Not `pending`: its run may have ended by then; one that is missing is only run again.
-                    if name in ("ended", "turns", "records"):
+                    if name in lasting:
                         self._owed[name] = (*late, *self._owed.get(name, ()))
                 self._write_within(_RETRY_SECONDS)
                 raise
@@ -179,15 +192,13 @@ class StreamCoordinator:
 
         return settle()
 
-    def _saved(
-        self, done: asyncio.Future[None], tentative: dict[str, int], frames: tuple[Frame | Delta, ...]
-    ) -> None:
+    def _saved(self, done: asyncio.Future[None], tentative: _Held, frames: tuple[Frame | Delta, ...]) -> None:
         failed = done.cancelled() or done.exception() is not None
         for id in tentative:
             del self._tentative[id]
         if failed and tentative:
-            for id in tentative:
-                self.timeline.forget(id)
+            for id, (_, old) in tentative.items():
+                self.timeline.restore(id, old)
             self._unsent = deque(entry for entry in self._unsent if entry[0] is not frames)
         while self._unsent:
             waiting, saved = self._unsent[0]

@@ -233,9 +233,12 @@ class ChatService:
         self._check(DEFAULT, settings, conv_id)
         self._begin()
         live = self._manager.live(conv_id)
-        if settings == Overrides() and live is None and await self._env.store.load(conv_id) is None:
-            return
-        await self._env.store.save_settings(conv_id, _builtins(settings), self._env.now_ms())
+        wanted = _builtins(settings)
+        if live is None:
+            loaded = await self._env.store.load(conv_id)
+            if wanted == ({} if loaded is None else loaded.settings):
+                return  # nothing need be written, which may not be possible
+        await self._env.store.save_settings(conv_id, wanted, self._env.now_ms())
         live = self._manager.live(conv_id)
         if live is not None:
             live.settings = settings
@@ -302,7 +305,7 @@ class ChatService:
             self._started.add_done_callback(_retrieve)
 
     async def _recover(self) -> None:
-        """Open what was left unfinished, all at once; what can't be read, or is not ours, stands in no way."""
+        """Open what was left unfinished, all at once. What can't be read, or is held, is in nobody's way."""
         unfinished = await self._env.store.unfinished()
         opened = await asyncio.gather(*map(self._manager.get, unfinished), return_exceptions=True)
         for error in opened:

@@ -214,10 +214,13 @@ class Projector:
         """All rows as `/timeline` gives them."""
         return [entity(row) for row in self.rows()]
 
-    def forget(self, id: str) -> None:
-        """Take back a row that could not be stored."""
-        self._rows.pop(id, None)
+    def restore(self, id: str, row: Row | None) -> None:
+        """Take back what could not be stored: the row is as it was before, or not there."""
         self._ropes.pop(id, None)
+        if row is None:
+            self._rows.pop(id, None)
+        else:
+            self._rows[id] = row
 
     def _lay(
         self, id: str, kind: str | None, seq: int, props: JSONObject, created_seq: int | None
