@@ -84,6 +84,7 @@ export class TimelineStore {
     if (floor >= this.#floor) return;
     this.#floor = floor;
     this.#seatAll();
+    this.#flushSoon();
   }
 
   /** The rows that are shown, as plain data, in order. */
@@ -275,16 +276,16 @@ export class TimelineStore {
     const shown = [...this.#slots.values()].filter(({ place }) => place >= this.#floor);
     this.#rows = shown.sort((a, b) => a.place - b.place);
     for (const kind of this.#kinds.keys()) this.#dirtyKinds.add(kind);
-    this.#flushSoon(true);
+    this.#orderDirty = true;
   }
 
   #touch(kind: string, order: boolean): void {
     if (this.#kinds.has(kind)) this.#dirtyKinds.add(kind);
-    this.#flushSoon(order);
+    this.#orderDirty ||= order;
+    this.#flushSoon();
   }
 
-  #flushSoon(order: boolean): void {
-    this.#orderDirty ||= order;
+  #flushSoon(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
     this.#schedule(() => this.flush());
