@@ -189,6 +189,21 @@ describe("the connection", () => {
     expect(manager.status.value.phase).toBe("live");
   });
 
+  it("opens another stream where the host has begun anew and the end of this one was lost", async () => {
+    say("one");
+    manager.start();
+    await settle();
+    const [forgotten] = host.sockets.splice(0);
+    host.epoch = "two";
+    say("two", "m2");
+    const hole = { type: "log", id: "l", seq: 3, data: {} };
+    forgotten?.events.message({ sem: true, n: 9, event: hole });
+    await settle(10_000);
+    same();
+    expect(manager.status.value.phase).toBe("live");
+    expect(host.opened).toBe(2);
+  });
+
   it("reconnects at once when it was too slow", async () => {
     manager.start();
     await settle();

@@ -54,6 +54,8 @@ const UNDER_WAY_MS = 1_000;
 const FIRST_PAGE = 400;
 /** So many refusals by a host that is otherwise well are no accident. */
 const REFUSALS = 4;
+/** So many answers of another history than the stream's are no accident either. */
+const FOREIGN = 5;
 /** What may be over in a moment. */
 const PASSING: ReadonlySet<Failure["kind"]> = new Set(["network", "busy", "kernel", "moved"]);
 const REFUSED =
@@ -221,6 +223,7 @@ export class WsManager {
     if (swap) this.#gate.forget();
     let full = swap;
     let failure: Failure | null = null;
+    let foreign = 0;
     while (!signal.aborted) {
       this.#enter("hydrating", waits.attempt > 2 ? failure : null);
       try {
@@ -229,6 +232,10 @@ export class WsManager {
           ? await this.#fetchAll(epoch, atLeast, signal)
           : await this.#fetchSince(epoch, signal);
         if (signal.aborted) return;
+        if (!done && ++foreign === FOREIGN) {
+          this.#closed("lost"); // of another history all the time: the end of this stream was lost
+          return;
+        }
         if (done && this.#gate.covered >= atLeast) {
           full = false;
           this.#epoch = epoch;
