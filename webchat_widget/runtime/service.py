@@ -154,7 +154,10 @@ class ChatService:
         return Control("ws.pong", conv_id, {"version": live.stream.committed if live else 0})
 
     async def stop(self, conv_id: str, run_id: str | None) -> None:
-        """End a run; nothing happens where nothing runs. Done when its terminal frame is stored."""
+        """End a run; nothing happens where nothing runs. Done when its terminal frame is stored.
+
+        Raises StoreUnavailable where it is not; the run has ended, and its end is stored later.
+        """
         self._begin()
         live, _ = await self._find(conv_id)
         if live is not None:

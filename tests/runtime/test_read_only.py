@@ -1,0 +1,88 @@
+"""A chat whose timeline may only be read: what was said is shown, and the person is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.conftest import Start
+from tests.timeline.disks import Disk
+from webchat_widget.engines.scripted import ScriptedEngine
+from webchat_widget.errors import StoreUnavailable
+from webchat_widget.notebook.hosted import Equipment, Hosted
+from webchat_widget.requests import TimelineQuery
+from webchat_widget.timeline.sqlite import SQLiteStore, readonly
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    (tmp_path / "disk").mkdir()
+    disk = Disk(tmp_path / "disk", monkeypatch)
+    yield disk
+    disk.release()
+
+
+async def crashed(start: Start, tmp_path: Path) -> Path:
+    """The file of a host that crashed in its second run."""
+    chat = await start(ScriptedEngine("one", ["half ", asyncio.Event()]))
+    page = await chat.join()
+    await chat.say("1")
+    await page.until("run.finished")
+    await chat.say("2")
+    await page.until("llm.delta", 2)
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"timeline.sqlite{suffix}", tmp_path / "disk" / f"timeline.sqlite{suffix}")
+    return tmp_path / "disk" / "timeline.sqlite"
+
+
+async def test_a_page_is_shown_all_and_told_why_it_can_send_nothing(
+    start: Start, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await crashed(start, tmp_path)
+    disk.protect()
+    chat = await start(ScriptedEngine("three"), store=SQLiteStore(file))
+    await chat.service.start()
+    await chat.service.check_reader("c", "default")
+    await chat.join()
+    assert (await chat.texts())[:3] == [("user", "1"), ("assistant", "one"), ("user", "2")]
+    assert [each.conv_id for each in await chat.service.conversations()] == ["c"]
+    with pytest.raises(StoreUnavailable, match="can only be read at present") as error:
+        await chat.say("3", key="k")
+    assert chat.service.health()["notices"] == [error.value.message]
+    assert not chat.service.busy
+
+    disk.release()
+    monkeypatch.setattr(readonly, "_LOOK_AGAIN_SECONDS", 0)
+    page = await chat.join()
+    await chat.say("3", key="k")
+    await page.until("run.finished")
+    assert (await chat.texts())[-2:] == [("user", "3"), ("assistant", "three")]
+    assert chat.service.health()["notices"] == []
+    await chat.service.close()
+
+    again = await start(store=SQLiteStore(file))
+    await again.service.start()
+    runs = [row["props"]["status"] for row in await again.rows() if row["kind"] == "run"]
+    assert runs == ["finished", "failed", "finished"], "the one that was cut is closed when it can be"
+
+
+async def test_a_kernel_opens_what_it_has(disk: Disk, tmp_path: Path) -> None:
+    hosted = Hosted("c", tmp_path / "disk", logging.getLogger("test"))
+    hosted.equip(Equipment(), {"model": "m"})
+    await hosted.ready()
+    await hosted.close()
+    disk.protect()
+    hosted.equip(Equipment(), {"model": "m"})
+    service = await hosted.ready()
+    page, _ = await service.timeline(TimelineQuery("c"))
+    assert page.entities == []
+    assert "can only be read" in service.health()["notices"][0]
+    hosted.equip(Equipment(), {"model": "another"})
+    with pytest.raises(StoreUnavailable, match="can only be read"):
+        await hosted.ready()
+    await hosted.close()
