@@ -188,6 +188,27 @@ class TestAWholeRun:
         assert engine.turns[1].messages[-1].content == "There is no tool named 'launch'. Tools: double."
         assert calls == []
 
+    async def test_nor_one_that_it_had_in_the_mode_before(self, start: Start) -> None:
+        calls: list[int] = []
+
+        def launch(n: int) -> str:
+            """Launch."""
+            calls.append(n)
+            return "gone"
+
+        engine = ScriptedEngine(
+            "<agent_mode>safe</agent_mode>", [CallRequest("1", "launch", '{"n": 1}')], "I can't."
+        )
+        modes = {"free": "Do it.", "safe": {"prompt": "Look only.", "tools": []}}
+        chat = await start(
+            engine, tools=(launch,), middlewares=({"name": "agent_mode", "config": {"modes": modes}},)
+        )
+        page = await chat.join()
+        await chat.say("Launch!")
+        assert await ended(page) == "finished"
+        assert engine.turns[2].messages[-1].content == "There is no tool named 'launch'. Tools: none."
+        assert calls == []
+
     @pytest.mark.parametrize("first", [True, False])
     async def test_what_a_middleware_asks_for_itself_takes_no_tool_away(self, first: bool) -> None:
         class Checked(Middleware, frozen=True):

@@ -58,9 +58,11 @@ class Workshop(Struct, frozen=True):
 class Call:
     """One call of an answer."""
 
-    def __init__(self, id: str, made: ToolCall) -> None:
+    def __init__(self, id: str, made: ToolCall, offered: tuple[str, ...] | None = None) -> None:
         self.id = id
         self.made = made
+        self.offered = offered
+        """The tools that the model was told of when it asked; None where a restart has forgotten it."""
         self.stage = "new"
         self.question: Question | None = None
         self.since: float | None = None
@@ -232,6 +234,8 @@ class Calls:
 
     def _tool(self, call: Call) -> Tool:
         tools = self._shop.tools()
+        if call.offered is not None:  # what was kept from the model is not there for it, whatever it asks for
+            tools = tools.only(call.offered)
         tool = tools.get(call.made.name)
         if tool is None:
             known = ", ".join(tools.names) or "none"
@@ -268,9 +272,11 @@ class Calls:
         ]
 
 
-def new(ids: Sequence[str], made: Sequence[ToolCall]) -> list[Call]:
-    """The calls of an answer that has just come."""
-    return [Call(id, call) for id, call in zip(ids, made, strict=True)]
+def new(
+    ids: Sequence[str], made: Sequence[ToolCall], offered: Sequence[tuple[str, ...] | None]
+) -> list[Call]:
+    """The calls of an answer that has just come, each with the tools that its request offered."""
+    return [Call(*each) for each in zip(ids, made, offered, strict=True)]
 
 
 def restored(checkpoint: Checkpoint, timeline: Projector) -> list[Call]:

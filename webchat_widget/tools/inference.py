@@ -9,7 +9,7 @@ from typing import Protocol
 
 from webchat_widget.engines.base import Engine
 from webchat_widget.errors import EngineError
-from webchat_widget.events import Carried, Finish, RunEvent
+from webchat_widget.events import CallRequest, Carried, Finish, RunEvent
 from webchat_widget.middlewares.base import Middleware, Stream, stack
 from webchat_widget.timeline.entities import is_terminal
 from webchat_widget.timeline.projector import Projector
@@ -55,8 +55,6 @@ class Inference:
         self.round = 0
         self.log = log
         self.usage: Usage | None = None
-        self.offered: tuple[str, ...] | None = None
-        """The tools that the model was told of in this round; None where a restart has forgotten it."""
         self.new_id = new_id
         self.records = Records(run_id, keep)
         self._engine = engine
@@ -64,6 +62,10 @@ class Inference:
         self._pauses = pauses
         self._settle = settle
         self._rows: dict[str, None] = {}
+        self._offered: tuple[str, ...] = ()
+        """The tools that the model was told of in the last request of this round."""
+        self._offers: dict[str, tuple[str, ...]] = {}
+        """Those that each call of this round was asked for among, by the provider's ids."""
         self._ask = stack(middlewares, self._infer, self)
 
     @property
@@ -91,8 +93,13 @@ class Inference:
 
     def stream(self, turn: Turn) -> Stream:
         """One request, as the loop sees it."""
-        self.offered = ()
+        self._offered, self._offers = (), {}
         return self._ask(turn)
+
+    def offered(self, call_id: str) -> tuple[str, ...]:
+        """The tools that the model was told of when it asked for the call with this id of the provider's; for
+        one that a middleware made up, those of the last request."""
+        return self._offers.get(call_id, self._offered)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Stand where a run stood. What it has left open is still ours to end."""
@@ -110,7 +117,7 @@ class Inference:
 
     async def _infer(self, turn: Turn) -> Stream:
         """One request to the model itself, on record."""
-        self.offered = (*(self.offered or ()), *(tool.name for tool in turn.tools))
+        self._offered = offered = tuple(tool.name for tool in turn.tools)
         with self.records.request(turn, turn.model or self._engine.model) as answer:
             async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
                 async for given in events:
@@ -125,6 +132,8 @@ class Inference:
                     answer.add(event)
                     if isinstance(event, Finish):
                         self._add(event.usage)
+                    elif isinstance(event, CallRequest):
+                        self._offers[event.call_id] = offered
                     yield event
 
     def _add(self, usage: Usage | None) -> None:

@@ -266,7 +266,9 @@ class ToolLoop:
         carried = tuple(self._carried)
         self.produced.append(Message("assistant", "".join(self._text), calls, carried=carried))
         self._text = []
-        self._calls = Calls(self._workshop(), new([self._next_id("call") for _ in calls], calls))
+        ids = [self._next_id("call") for _ in calls]
+        offered = [self._inference.offered(call.id) for call in calls]
+        self._calls = Calls(self._workshop(), new(ids, calls, offered))
         ended = self._end_message("complete", finish)
         await self._sink.emit(*ended, checkpoints=((self._run_id, self.checkpoint().stored()),))
 
@@ -359,15 +361,9 @@ class ToolLoop:
                 )
 
     def _workshop(self) -> Workshop:
-        offered = self._inference.offered
-
-        def tools() -> ToolRegistry:
-            """What a middleware has kept from the model is not there for it, whatever it asks for."""
-            return self._tools() if offered is None else self._tools().only(offered)
-
         return Workshop(
             run_id=self._run_id,
-            tools=tools,
+            tools=self._tools,
             sink=self._sink,
             approvals=self._approvals,
             run_time=self._run_time,
