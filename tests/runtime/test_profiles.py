@@ -98,7 +98,7 @@ async def test_one_that_is_gone_by_then_fails_its_run_and_no_other(start: Start)
     assert (rows[gone]["status"], rows[gone]["profile"]) == ("failed", "sql")
     error = rows[f"{gone}:error"]
     assert error["code"] == "unknown_profile"
-    assert error["message"] == "There is no profile 'sql'. Profiles: default."
+    assert error["message"].startswith("There is no profile 'sql'. Profiles: default.")
 
 
 async def test_a_prompt_that_waits_keeps_it_over_a_restart(start: Start, tmp_path: Path) -> None:
@@ -186,8 +186,52 @@ class TestAConversationsOwn:
         ]
         assert [each["slug"] for each in chat.service.profiles("d")] == ["default"]
         assert [each["slug"] for each in chat.service.profiles()] == ["default"]
-        with pytest.raises(NotFound, match="There is no profile 'mine'"):
+        with pytest.raises(NotFound, match=r"There is no profile 'mine'.*run the cell of its chat again\."):
             await ask(chat, "hi", "mine", conv_id="d")
+        with pytest.raises(NotFound, match=r"There is no profile 'sql'\. Profiles: default, mine\.$"):
+            await ask(chat, "hi", "sql")
+
+    async def test_a_prompt_that_waits_keeps_it(self, start: Start) -> None:
+        go = asyncio.Event()
+        engine = ScriptedEngine([go, "1"], "2")
+        chat = await start(engine)
+        chat.service.equip("c", ToolRegistry(), {}, [Profile(slug="mine", system_prompt="A.")])
+        await ask(chat, "one")
+        await ask(chat, "two", "mine")
+        chat.service.equip("c", ToolRegistry(), {}, [Profile(slug="mine", system_prompt="B.")])
+        go.set()
+        await all_ended(chat)
+        assert began_with(engine.turns[1])[0] == "A."
+
+    @pytest.mark.parametrize(
+        ("models", "status", "error"),
+        [
+            ("*", "finished", None),
+            ("small", "failed", "The model 'm-a' is not one of those that c.WebChat.models allows."),
+        ],
+    )
+    async def test_one_that_waits_over_a_restart_too(
+        self, start: Start, tmp_path: Path, models: str, status: str, error: str | None
+    ) -> None:
+        """Before its notebook has brought it again, and as far as the host then allows."""
+        chat = await start(ScriptedEngine([asyncio.Event()]))
+        tools = ToolRegistry([function_tool(self.mine)])
+        own = Profile(
+            slug="mine", system_prompt="A.", model="m-a", tools=["mine"], middlewares=["history_limit"]
+        )
+        chat.service.equip("c", tools, {}, [own])
+        await ask(chat, "one")
+        waits = await ask(chat, "two", "mine", overrides=Overrides(tools=("mine",)))
+        await chat.service.close()
+        engine = ScriptedEngine("2")
+        again = await start(engine, store=SQLiteStore(tmp_path / "timeline.sqlite"))
+        again.service._env.profiles = Profiles(models=[models])
+        await again.service.start()
+        await all_ended(again)
+        (run,) = [row["props"] for row in await again.rows() if row["id"] == waits]
+        assert (run["status"], run.get("error"), run["profile"]) == (status, error, "mine")
+        assert [began_with(turn) for turn in engine.turns] == [("A.", "m-a", [])][: len(engine.turns)]
+        assert len(engine.turns) == (status == "finished")
 
     async def test_those_of_a_later_call_replace_them(self, start: Start) -> None:
         chat = await start(profiles=(SQL,))
