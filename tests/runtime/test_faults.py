@@ -258,3 +258,45 @@ async def test_a_change_that_is_not_stored_leaves_the_row_as_it_was(start: Start
     await chat.service.close()
     again = await start(store=SQLiteStore(store.path))
     assert await again.rows() == rows
+
+
+# -- the end of a run --------------------------------------------------------------------------------
+
+
+async def test_stop_says_nothing_false_of_an_end_that_is_not_stored(start: Start, store: FaultyStore) -> None:
+    chat = await start(ScriptedEngine(["words", asyncio.Event()]), store=store)
+    page = await chat.join()
+    run = (await chat.say("hi"))["run_id"]
+    await page.until("llm.delta")
+    store.fault = FULL
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await chat.service.stop("c", None)
+    await page.until("run.stopped")
+    store.fault = None
+    await chat.service.stop("c", run)
+    stored = await SQLiteStore.load(store, "c")
+    assert stored is not None
+    assert stored.pending == []
+    assert {row["id"]: row["props"].get("status") for row in stored.rows}[run] == "stopped"
+
+
+async def test_a_flush_waits_for_what_is_on_its_way(start: Start, store: FaultyStore) -> None:
+    chat = await start(ScriptedEngine(["words", asyncio.Event()]), store=store)
+    page = await chat.join()
+    await chat.say("hi")
+    await page.until("llm.delta")
+    stream = chat.service._manager.live("c").stream
+    store.held, store.fault = held, _ = asyncio.Event(), FULL
+    async with asyncio.timeout(10):
+        while stream._dirty:
+            await asyncio.sleep(0.01)
+    store.held = store.fault = None
+    flushing = asyncio.create_task(stream.flush())
+    await asyncio.sleep(0.05)
+    assert not flushing.done()
+    held.set()
+    await flushing
+    stored = await store.load("c")
+    assert stored is not None
+    assert stored.rows[-1]["props"]["content"] == "words"

@@ -140,7 +140,7 @@ class Conversation:
         )
         self._pauses = ConversationPauses(self.stream, env.now_ms)
         self._changing = asyncio.Lock()
-        """Held while a row of a person's own is being stored: what comes next builds on it, or on what was."""
+        """Held while a person's own row is being stored: what comes next builds on it, or on what was."""
         self._closing = False
         self.pool.touch()
 
@@ -199,19 +199,22 @@ class Conversation:
             self._start_next()
 
     async def stop(self, run_id: str | None) -> None:
-        """End the run that is under way, or the one of that id; done when its terminal frame is stored."""
+        """End the run that is under way, or the one of that id; done when its terminal frame is on disk.
+
+        Raises StoreUnavailable where it is not. The run has ended all the same, and to call again is to try
+        again.
+        """
         run = self._running
         if run is not None and run_id in (None, run.id):
             run.cancel("stopped")
             await run.ended.wait()
-            return
         for waiting in self._queue:
             if waiting.id == run_id:
                 self._queue.remove(waiting)
                 waiting.dropped = True
                 stopped = RunChanged(id=waiting.id, status="stopped", stop_reason="stopped")
-                await self.stream.emit(stopped, *self._positions(), ended=(waiting.id,))
-                return
+                return await self.stream.emit(stopped, *self._positions(), ended=(waiting.id,))
+        await self.stream.flush()
 
     async def approve(self, call_id: str, decision: Decision) -> None:
         """Take a person's answer to a call; see `ConversationApprovals.decide`."""
@@ -443,7 +446,7 @@ class Conversation:
         self._approvals.begin(before.decisions if before is not None else {})
         self._pauses.begin(run_time)
         if before is not None:
-            loop.resume(before, self.stream.timeline)
+            loop.resume(before)
         return loop
 
     async def _announce(self, run: Run) -> None:

@@ -67,6 +67,8 @@ class StreamCoordinator:
         """Rows that nobody may see as they are before that is on disk."""
         self._unsent: deque[tuple[tuple[Frame | Delta, ...], asyncio.Future[None] | None]] = deque()
         self._writer: asyncio.TimerHandle | None = None
+        self._late: asyncio.Future[None] | None = None
+        """The last write that nobody waited for."""
         self._closed = False
 
     def emit(self, *events: RunEvent, undo: bool = False, **parts: Any) -> Awaitable[None]:
@@ -142,7 +144,9 @@ class StreamCoordinator:
         return str(row["props"].get("content", "")) if row else ""
 
     async def flush(self) -> None:
-        """Write what waits. Raises StoreUnavailable."""
+        """Write what waits, be it that an earlier write of it failed. Raises StoreUnavailable."""
+        if self._late is not None:
+            await asyncio.wait([self._late])
         self._stop_writer()
         if self._dirty or self._owed:
             await self.emit()
@@ -211,8 +215,8 @@ class StreamCoordinator:
     def _write_text(self) -> None:
         self._writer = None
         if self._dirty or self._owed:
-            written = asyncio.ensure_future(self._write((), {}))
-            written.add_done_callback(_retrieve)
+            self._late = asyncio.ensure_future(self._write((), {}))
+            self._late.add_done_callback(_retrieve)
 
     def _write_within(self, seconds: float) -> None:
         if self._writer is None and not self._closed:
