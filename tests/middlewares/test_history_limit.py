@@ -57,6 +57,13 @@ async def test_later_requests_of_a_run_say_it_in_the_same_row() -> None:
     assert [row["fields"] for row in run.rows("log")] == [{"leftOut": 4}]
 
 
+async def test_two_limits_say_each_what_they_left_out() -> None:
+    run, history = Run("ok"), [*exchange(1), *exchange(2), Message("user", "now")]
+    limits = HistoryLimit(messages=4), HistoryLimit(messages=4, characters=5)
+    await run.ask(*limits, turn=turn_of(*history))
+    assert [row["fields"] for row in run.rows("log")] == [{"leftOut": 2}, {"leftOut": 2}]
+
+
 async def test_what_the_person_said_last_and_all_after_it_is_always_sent() -> None:
     history = [*exchange(1), *with_tools(2, 9)]
     for limit in (HistoryLimit(messages=1), HistoryLimit(characters=1)):

@@ -158,6 +158,15 @@ class TestRows:
             row_of(Weather("Rome", id=id))
         assert refused.value.field == "id"
 
+    def test_what_came_as_json_is_spoken_of_in_good_sentences(self) -> None:
+        deep: list[Any] = []
+        for _ in range(40):
+            deep = [deep]
+        with pytest.raises(BadEvent, match=r"^The event can't have the id 'a b': an id has letters"):
+            own_row("weather", "a b", {})
+        with pytest.raises(BadEvent, match=r"^The event has fields that are no JSON: they are too deep"):
+            own_row("weather", "", {"a": deep})
+
     def test_a_kind_that_was_made_a_field(self) -> None:
         class Wind(Event):
             kind: str = "wind"  # type: ignore[misc]

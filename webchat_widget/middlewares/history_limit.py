@@ -33,9 +33,8 @@ class HistoryLimit(Middleware, frozen=True):
         """Ask with what is left, and say what is not."""
         turn, count = self._cut(turn, run)
         if count:
-            # One row for the run, however many requests it makes.
             yield LogWritten(
-                id=f"{run.id}:log:history_limit",
+                id=f"{run.id}:log:history_limit:{self._limits}",
                 level="info",
                 message=f"{_counted(count)} not sent to the model.",
                 fields={"leftOut": count},
@@ -43,6 +42,12 @@ class HistoryLimit(Middleware, frozen=True):
         async with aclosing(ask(turn)) as said:
             async for each in said:
                 yield each
+
+    @property
+    def _limits(self) -> str:
+        """What its row is named by: there is one for the run, however many requests it makes."""
+        both = (self.messages, self.characters)
+        return "-".join(str(limit) for limit in both if limit is not None)
 
     def _cut(self, turn: Turn, run: RunView) -> tuple[Turn, int]:
         """The turn, and how many messages are left out of it."""

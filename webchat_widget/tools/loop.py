@@ -113,6 +113,7 @@ class ToolLoop:
         self._run_time = run_time or Deadline()
         self._clock = clock
         self._now_ms = now_ms
+        self._timeline = timeline
         self._log = log or logging.getLogger("webchat_widget")
         self._open: _Open | None = None
         self._counts: dict[str, int] = {}
@@ -175,7 +176,7 @@ class ToolLoop:
             decisions=dict(self._approvals.decisions),
         )
 
-    def resume(self, checkpoint: Checkpoint, timeline: Projector) -> None:
+    def resume(self, checkpoint: Checkpoint) -> None:
         """Stand where a run stood, before `run`: how far its calls are, their rows say."""
         self.produced = list(checkpoint.produced)
         self._counts |= checkpoint.counts
@@ -184,7 +185,7 @@ class ToolLoop:
         self._bad = checkpoint.bad
         self.has_text = checkpoint.has_text
         self._inference.resume(checkpoint)
-        self._calls = Calls(self._workshop(), restored(checkpoint, timeline))
+        self._calls = Calls(self._workshop(), restored(checkpoint, self._timeline))
 
     def suspend(self) -> list[RunEvent]:
         """End the calls that run, and leave those that wait for a person as they are."""
