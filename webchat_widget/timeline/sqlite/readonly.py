@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -18,6 +16,7 @@ from webchat_widget.timeline.store import Loaded
 from . import statements
 from .connection import Database, connect, identity
 from .damage import check_length
+from .snapshot import copied
 
 __all__ = ["ReadOnly", "connect_or_read", "load", "unfinished"]
 
@@ -119,11 +118,7 @@ def _read(file: Path) -> ReadOnly:
 def _copied(file: Path) -> ReadOnly:
     folder = tempfile.TemporaryDirectory(prefix="webchat-")
     try:
-        copy = Path(folder.name, file.name)
-        for suffix in ("", "-wal"):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(_beside(file, suffix), _beside(copy, suffix))
-        db = _open(copy)
+        db = _open(copied(file, Path(folder.name)))
     except BaseException:
         folder.cleanup()
         raise

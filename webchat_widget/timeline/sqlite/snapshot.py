@@ -19,7 +19,7 @@ from pathlib import Path
 from webchat_widget.errors import StoreUnavailable
 from webchat_widget.timeline.migrations import migrate
 
-__all__ = ["snapshot"]
+__all__ = ["copied", "snapshot"]
 
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
@@ -37,7 +37,7 @@ def snapshot(file: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="webchat-"))
-            copy = _copied(file, Path(folder))
+            copy = copied(file, Path(folder))
         except FileNotFoundError:
             raise StoreUnavailable(f"There is no file {file}.") from None
         except OSError as error:
@@ -48,7 +48,8 @@ def snapshot(file: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _copied(file: Path, folder: Path) -> Path:
+def copied(file: Path, folder: Path) -> Path:
+    """A copy of a database in `folder`, with what belongs to it. Raises OSError and StoreUnavailable."""
     copy = folder / "timeline.sqlite"
     for _ in range(_ATTEMPTS):
         before = _state(file)
