@@ -225,10 +225,9 @@ def _said(row: Entity) -> str:
     """The state of a row and the beginning of its text."""
     props = row["props"]
     state = [str(props[name]) for name in ("role", "status", "name") if props.get(name)]
-    text = next((props[n] for n in ("content", "prompt", "result", "message") if props.get(n)), None)
-    if text is None and not state:
-        text = json.dumps(props, ensure_ascii=False)
-    return _cut(" ".join([*state, str(text)] if text is not None else state))
+    texts = (props[name] for name in ("content", "prompt", "result", "message", "input") if props.get(name))
+    text = next(texts, "" if state else props)
+    return _cut(" ".join([*state, text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)]))
 
 
 def _cut(text: str, most: int = _TEXT) -> str:
