@@ -158,6 +158,9 @@ class Port:
         self._used = False
         self._connection: Connection | None = None
         self._n = 0
+        """The number of the newest frame. A stream that opens again goes on behind it, with a hole."""
+        self._before = 0
+        """What had been counted when this stream was opened."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._joining = asyncio.Lock()
@@ -192,6 +195,7 @@ class Port:
         """`Reader.send`"""
         decoded: JSONObject = _decode(frame)
         if decoded["event"]["type"] != "ws.hello":  # each page gets its own, as the answer to `open`
+            decoded["n"] += self._before
             await self._outlet.frame(decoded)
             self._n = decoded["n"]
 
@@ -315,7 +319,8 @@ class Port:
         service = await self._service()
         async with self._joining:
             if self._connection is None:
-                self._n = 1  # the pool's own hello
+                # The pool's own hello, which no page gets: a hole to who was forgotten and still listens.
+                self._before, self._n = self._n, self._n + 1
                 self._connection = await service.join(conv_id, profile, _Reader(self), append=True)
         return await service.hello(conv_id, profile)
 
