@@ -11,16 +11,24 @@ import {
   type TimelineQuery,
 } from "../http/replies";
 import { standardRegistry } from "../sem/handlers";
+import { type Entity, isTerminal } from "../timeline/entities";
 import { TimelineStore } from "../timeline/store";
 import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from "../transport/transport";
 
 /** Frames that make a row or change one that is there, and then say where it was made. */
 const MAKE_AND_CHANGE = /^(run\.|timeline\.upsert$|agent\.mode$|debugger\.pause$|tool\.result$)/;
 
+/** What becomes of a frame on its way: `late`, it comes after the next one. */
+export type Fault = "none" | "lose" | "twice" | "late";
+
 interface Socket {
   events: ChannelEvents;
   n: number;
+  late: unknown[];
 }
+
+/** Text is on disk so long after it was said. */
+const FLUSH_MS = 250;
 
 /** A host in memory, for tests: the same fold, real numbering, and as many faults as a test asks for. */
 export class FakeHost implements Transport {
@@ -49,6 +57,14 @@ export class FakeHost implements Transport {
   refuse = 0;
   /** Waits before a snapshot is answered; it is taken when asked for. */
   delayMs = 0;
+  /** The same for pages of earlier rows, on top. */
+  earlierMs = 0;
+  /** No answer has more rows. */
+  mostRows = Infinity;
+  /** So many frames are lost from now on. */
+  loseNext = 0;
+  /** What a crash may leave of a row: how it was when it was last stored at once, and how it grew since. */
+  readonly #states = new Map<string, { at: number; row: Entity }[]>();
   reply: (request: ChatRequest) => ChatReply = () => ({
     status: "started",
     runId: "r1",
@@ -76,7 +92,7 @@ export class FakeHost implements Transport {
 
   open(_convId: string, events: ChannelEvents): Channel {
     this.opened += 1;
-    const socket: Socket = { events, n: 0 };
+    const socket: Socket = { events, n: 0, late: [] };
     if (this.refuse > 0) {
       this.refuse -= 1;
       queueMicrotask(() => events.close("refused"));
@@ -92,7 +108,8 @@ export class FakeHost implements Transport {
     const error = this.failTimeline.shift();
     if (error) throw error;
     const page = this.#page(query);
-    if (this.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.delayMs));
+    const delayMs = this.delayMs + (query.before === undefined ? 0 : this.earlierMs);
+    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
     return page;
   }
 
@@ -145,28 +162,72 @@ export class FakeHost implements Transport {
   }
 
   /** One event: into the host's own rows, and to all streams but those that `lose` it. */
-  emit(type: string, id: string, data: object, fault: "none" | "lose" | "twice" = "none"): void {
+  emit(type: string, id: string, data: object, fault: Fault = "none"): void {
     this.seq += 1;
     const createdSeq = MAKE_AND_CHANGE.test(type) ? this.store.get(id)?.createdSeq : undefined;
     const made = createdSeq === undefined ? {} : { createdSeq };
     const event = { type, id, seq: this.seq, ...made, data: data as Record<string, unknown> };
     this.registry.apply(event, this.store);
+    this.#write(id, type.endsWith(".delta") || type.endsWith(".update"));
     for (const socket of [...this.sockets]) {
       socket.n += 1;
       const frame = { sem: true, n: socket.n, event };
-      if (fault !== "lose") socket.events.message(structuredClone(frame));
-      if (fault === "twice") socket.events.message(structuredClone(frame));
+      const times = this.loseNext > 0 ? 0 : { none: 1, lose: 0, twice: 2, late: 0 }[fault];
+      const late = socket.late.splice(0);
+      if (fault === "late") socket.late.push(frame);
+      for (const each of [...Array(times).fill(frame), ...late]) {
+        socket.events.message(structuredClone(each));
+      }
     }
+    this.loseNext = Math.max(0, this.loseNext - 1);
   }
 
   cut(reason: CloseReason = "lost"): void {
     for (const { events } of this.sockets.splice(0)) events.close(reason);
   }
 
-  /** A restart that lost the newest rows' last words: another epoch, the rows as given. */
+  /** A restart that lost nothing: another epoch, the same rows. */
   restart(): void {
     this.epoch += "+";
     this.cut("restart");
+  }
+
+  /** A crash: the words of the last moments are gone; what was not finished is cut before anyone comes back. */
+  crash(): void {
+    this.epoch += "+";
+    const cut = this.sockets.splice(0);
+    const sure = Date.now() - FLUSH_MS;
+    for (const [id, states] of this.#states) {
+      const left = states.findLast(({ at }) => at <= sure) ?? states[0];
+      if (left) this.#states.set(id, [{ at: 0, row: left.row }]);
+    }
+    this.store.replaceAll([...this.#states.values()].flatMap((states) => states.map(({ row }) => row)));
+    for (const { id, kind, props } of this.store.snapshot()) {
+      if (isTerminal(kind, props)) continue;
+      if (props.streaming) this.emit("llm.final", id, { text: "", status: "interrupted" });
+      if (kind === "tool_call") this.emit("tool.done", id, { status: "cancelled" });
+      if (kind === "run") this.emit("run.failed", id, { runId: id, status: "failed" });
+      if (kind === "thinking_mode") this.emit("thinking.mode.completed", id, { success: false });
+      if (kind === "planning") this.emit("planning.complete", id, { finalDecision: "interrupted" });
+      if (kind === "debugger_pause") this.emit("debugger.pause", id, { status: "cancelled" });
+    }
+    for (const { events } of cut) events.close("restart");
+  }
+
+  /** A start with an older file: the newest row is not in it. Returns what is gone. */
+  restore(): string[] {
+    const newest = this.store.snapshot().slice(-1);
+    for (const { id } of newest) {
+      this.store.removeEntity(id);
+      this.#states.delete(id);
+    }
+    this.restart();
+    return newest.map(({ id }) => id);
+  }
+
+  /** Lets the conversation go and reads it back: the same history, from the disk. */
+  evict(): void {
+    this.store.replaceAll(structuredClone(this.store.snapshot()));
   }
 
   hello(): Record<string, unknown> {
@@ -176,16 +237,24 @@ export class FakeHost implements Transport {
   #page({ since, before, limit }: TimelineQuery): TimelinePage {
     const all = this.store.snapshot();
     const base = { epoch: this.epoch };
+    const most = Math.min(limit ?? Infinity, this.mostRows);
     if (since !== undefined) {
       const changed = all.filter((row) => row.version > since).sort((a, b) => a.version - b.version);
-      const rows = changed.slice(0, limit ?? changed.length);
+      const rows = changed.slice(0, most);
       const more = rows.length < changed.length;
       const version = more ? (rows.at(-1)?.version ?? since) : this.seq;
       return { ...base, rows: structuredClone(rows), version, more };
     }
     const older = before === undefined ? all : all.filter((row) => (row.createdSeq ?? 0) < before);
-    const rows = limit === undefined ? older : older.slice(-limit);
+    const rows = older.slice(-Math.min(most, older.length));
     return { ...base, rows: structuredClone(rows), version: this.seq, more: rows.length < older.length };
+  }
+
+  #write(id: string, soft: boolean): void {
+    const row = this.store.get(id);
+    if (!row) return;
+    const before = soft ? (this.#states.get(id) ?? []) : [];
+    this.#states.set(id, [...before, { at: soft ? Date.now() : 0, row }]);
   }
 
   #hello(socket: Socket): void {
