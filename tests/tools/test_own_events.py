@@ -18,13 +18,13 @@ from tests.tools.conftest import Told
 from tests.tools.test_loop import CALLS, Stage
 from tests.tools.test_reports import Kept
 from webchat_widget import Event, emit, tool
-from webchat_widget.events import CallDone, CallRequest, LogWritten, RunEvent, Upserted
+from webchat_widget.events import CallDone, CallRequest, LogWritten, RunEvent, ThinkingModeDelta, Upserted
 from webchat_widget.middlewares.base import Ask, Middleware, RunView, Stream
 from webchat_widget.sem.frames import MAX_SEQ
 from webchat_widget.tools.function import function_tool
 from webchat_widget.tools.own_events import MAX_BYTES, RESERVED, BadEvent, OwnRow, own_row, row_of
 from webchat_widget.tools.reports import CallReport
-from webchat_widget.tools.row_queue import RowQueue
+from webchat_widget.tools.row_queue import MAX_ROWS, RowQueue
 from webchat_widget.turns import Turn
 
 
@@ -235,6 +235,23 @@ async def test_a_middleware_says_one() -> None:
     stage = Stage("Warm.", middlewares=(Barometer(start=5.0),))
     await stage.run_and_close()
     assert rows(stage.told) == [("r:event:1", 5.0), ("r:event:2", 6.0)]
+
+
+async def test_a_run_has_so_many_and_a_line_says_that_there_were_more() -> None:
+    endless = [Weather("Rome", n) for n in range(MAX_ROWS + 2)]
+    stage = Stage([Weather("Rome", -1, id="one"), *endless, Weather("Rome", -2, id="one"), "Warm."])
+    await stage.run_and_close()
+    shown = [celsius for _, celsius in rows(stage.told)]
+    assert shown == [-1, *range(MAX_ROWS - 1), -2], "one that is there can still be changed"
+    (written,) = (event for event in stage.told if isinstance(event, LogWritten))
+    assert written.message.startswith("A run shows at most 1,000 rows that its engine and its middlewares")
+    assert stage.ends() == [("r:text:1", "complete", "Warm.")]
+
+
+async def test_more_of_a_thought_that_was_never_begun_is_passed_over() -> None:
+    stage = Stage([ThinkingModeDelta("r:thinking_mode:1", "hm"), "Warm."])
+    await stage.run_and_close()
+    assert not [event for event in stage.told if isinstance(event, ThinkingModeDelta)]
 
 
 class TestEmit:

@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint
 from .endings import ending
 from .heard import Unheard, heard
 from .records import Keep, Records
+from .row_queue import MAX_ROWS
 
 __all__ = ["Inference", "Pauses"]
 
@@ -62,6 +63,7 @@ class Inference:
         self._pauses = pauses
         self._settle = settle
         self._rows: dict[str, None] = {}
+        self._room = MAX_ROWS
         self._offered: tuple[str, ...] = ()
         """The tools that the model was told of in the last request of this round."""
         self._offers: dict[str, tuple[str, ...]] = {}
@@ -84,12 +86,22 @@ class Inference:
         """`RunView.pause`"""
         await self._settle()
         id = self.new_id("pause")
-        self.note(id)
+        self._rows[id] = None
         await self._pauses.pause(id, phase, summary, seconds)
 
-    def note(self, id: str) -> None:
-        """Remember a row that may have to be ended."""
-        self._rows[id] = None
+    def admits(self, id: str) -> bool:
+        """Whether a row may be made or changed; False for one more than a run may have. It is remembered, for
+        it may have to be ended."""
+        if id not in self._rows:
+            if not self._room:
+                return False
+            self._room -= 1
+            self._rows[id] = None
+        return True
+
+    def has(self, id: str) -> bool:
+        """Whether this row was made."""
+        return id in self._rows
 
     def stream(self, turn: Turn) -> Stream:
         """One request, as the loop sees it."""
@@ -106,7 +118,7 @@ class Inference:
         self.round, self.usage = checkpoint.rounds, checkpoint.usage
         for row in self._timeline.rows():
             if row["id"].startswith(f"{self.id}:"):
-                self.note(row["id"])
+                self._rows[row["id"]] = None
 
     def close(self, status: str) -> list[RunEvent]:
         """End those of the middlewares' rows that are open."""

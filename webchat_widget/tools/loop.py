@@ -47,6 +47,7 @@ from .inference import Inference, Pauses
 from .own_events import upserted
 from .registry import ToolRegistry
 from .reports import Sink
+from .row_queue import MAX_ROWS
 
 __all__ = ["CALLING_RUN", "Limits", "Sink", "ToolLoop", "status_of"]
 
@@ -123,6 +124,7 @@ class ToolLoop:
         self._text: list[str] = []
         self._carried: list[JSONObject] = []
         self._chars = 0
+        self._told_full = False
         self._bad = 0
         self._finish: Finish | None = None
         """How the last request ended."""
@@ -233,12 +235,13 @@ class ToolLoop:
                         self._finish = event
                     case Event():
                         await self._say(upserted(event, self._run_id, self._next_id))
+                    case ThinkingModeDelta() if not self._inference.has(event.id):
+                        pass  # its row was left out, or never begun
                     case ThinkingModeDelta():
                         self._chars += len(event.text)
                         self._sink.delta(event)
                         self._check_length()
                     case _:
-                        self._inference.note(event.id)
                         await self._say(event)
         finish: Finish | None = self._finish
         if finish is None:
@@ -306,6 +309,17 @@ class ToolLoop:
 
     async def _say(self, event: Aside | Upserted) -> None:
         """Give a row of its own to what is no text; text that follows stands below it."""
+        if not self._inference.admits(event.id):
+            if self._told_full:
+                return
+            self._told_full = True
+            event = LogWritten(
+                id=self._next_id("log"),
+                level="warning",
+                message=f"A run shows at most {MAX_ROWS:,} rows that its engine and its middlewares make. "
+                "They made more, which were left out.",
+                fields={},
+            )
         await self._sink.emit(*self._settled(), event)
 
     async def _settle(self) -> None:

@@ -10,7 +10,7 @@ __all__ = ["MAX_ROWS", "MAX_SIZE", "RowQueue"]
 
 MAX_ROWS = 1000
 MAX_SIZE = 16_000_000
-"""Of the rows of one call, and the bytes that they begin with."""
+"""Of the rows of one call, or of one run beside its calls; and the bytes that those of a call begin with."""
 
 
 class RowQueue:
