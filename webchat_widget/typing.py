@@ -23,6 +23,7 @@ class SemEvent(TypedDict):
     type: str
     id: str
     seq: int
+    createdSeq: NotRequired[int]
     data: JSONObject
     metadata: NotRequired[JSONObject]
 

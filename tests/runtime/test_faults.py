@@ -300,3 +300,31 @@ async def test_a_flush_waits_for_what_is_on_its_way(start: Start, store: FaultyS
     stored = await store.load("c")
     assert stored is not None
     assert stored.rows[-1]["props"]["content"] == "words"
+
+
+# -- readers of the newest rows ----------------------------------------------------------------------
+
+
+async def test_a_frame_that_changes_an_older_row_says_where_that_was_made(start: Start) -> None:
+    gate = asyncio.Event()
+    chat = await start(ScriptedEngine([gate, "one"], "two"))
+    page = await chat.join()
+    await chat.say("1")
+    waits = (await chat.say("2"))["run_id"]
+    gate.set()
+    await page.until("run.finished", 2)
+    for v in (1, 2):
+        await chat.service.emit("c", EventRequest("note", "a", {"v": v}))
+    await page.until("timeline.upsert", 4)
+    made = {row["id"]: row["createdSeq"] for row in await chat.rows()}
+    told = [
+        (event["type"], event.get("createdSeq")) for event in page.of("run.queued") + page.of("run.started")
+    ]
+    assert told == [("run.queued", None), ("run.started", None), ("run.started", made[waits])]
+    assert [event["createdSeq"] for event in page.of("run.finished")] == sorted(
+        made[event["id"]] for event in page.of("run.finished")
+    )
+    assert [event.get("createdSeq") for event in page.of("timeline.upsert")][-2:] == [
+        None,
+        made["event:note:a"],
+    ]

@@ -18,7 +18,7 @@ from webchat_widget.events import CallOutput, RunEvent, TextDelta, ThinkingModeD
 from webchat_widget.sem.frames import Delta, Frame
 from webchat_widget.sem.translator import translate
 from webchat_widget.timeline.entities import Row, entity
-from webchat_widget.timeline.projector import Projector
+from webchat_widget.timeline.projector import Projector, makes_and_changes
 from webchat_widget.timeline.store import Batch, TimelineStore, TurnRecord
 from webchat_widget.typing import Entity
 
@@ -81,7 +81,7 @@ class StreamCoordinator:
         `undo`, nothing else may change it.
         A cancel of the caller does not cancel the write.
         """
-        frames = tuple(Frame(translate(event, self._next_seq())) for event in events)
+        frames = tuple(self._framed(event) for event in events)
         for frame in frames:
             frame.encoded()  # what is no JSON is refused here, before it is in a row that no write would take
         self._said = self.version if frames else self._said
@@ -157,6 +157,12 @@ class StreamCoordinator:
         self._stop_writer()
 
     # -- parts ---------------------------------------------------------------------------------------
+
+    def _framed(self, event: RunEvent) -> Frame:
+        framed = translate(event, self._next_seq())
+        if makes_and_changes(framed["type"]) and (made_at := self.timeline.made_at(framed["id"])):
+            framed["createdSeq"] = made_at
+        return Frame(framed)
 
     def _next_seq(self) -> int:
         self.version = max(self.version + 1, self._now_ms() * 1000)

@@ -19,7 +19,7 @@ from webchat_widget.typing import Entity, JSONObject, SemEvent
 from .entities import Row, entity
 from .merge import merge
 
-__all__ = ["FOLDS", "Applied", "Fold", "Projector"]
+__all__ = ["FOLDS", "Applied", "Fold", "Projector", "makes_and_changes"]
 
 
 class Applied(Enum):
@@ -141,6 +141,12 @@ FOLDS: dict[str, Fold] = {
 _DELTAS = frozenset({"llm.delta", "llm.thinking.delta"})
 
 
+def makes_and_changes(type: str) -> bool:
+    """Whether a frame of this type makes its row where there is none, and changes the one that is there."""
+    fold = FOLDS.get(type)
+    return type == "timeline.upsert" or (fold is not None and fold.kind is not None and not fold.once)
+
+
 class Projector:
     """The rows of one conversation, in memory."""
 
@@ -164,7 +170,8 @@ class Projector:
             return self._grow(event["id"], event["seq"], {"content": event["data"]})
         if type_ == "timeline.upsert":
             row = event["data"]["entity"]
-            return self._lay(row["id"], row["kind"], event["seq"], row["props"], row.get("createdSeq"))
+            made_at = row.get("createdSeq", event.get("createdSeq"))
+            return self._lay(row["id"], row["kind"], event["seq"], row["props"], made_at)
         fold = FOLDS.get(type_)
         if fold is None:
             self.ignored += 1
@@ -179,7 +186,12 @@ class Projector:
             return Applied.GAP
         old = self.row(event["id"]) if exists else None
         props = fold.props(data, event.get("metadata") or {}, old["props"] if old is not None else {})
-        return self._lay(event["id"], fold.kind, event["seq"], props, None)
+        return self._lay(event["id"], fold.kind, event["seq"], props, event.get("createdSeq"))
+
+    def made_at(self, id: str) -> int | None:
+        """The `createdSeq` of a row; None where there is none."""
+        row = self._rows.get(id)
+        return None if row is None else int(row["createdSeq"])
 
     def offset(self, id: str, name: str = "content") -> int:
         """Where the next text of a row belongs, in UTF-16 code units."""
