@@ -136,3 +136,26 @@ it("says nothing any more after close", () => {
   expect(socket.closed).toBe(true);
   expect(log).toEqual([]);
 });
+
+it("asks for a sign of life at once where the network or the person comes back, once", () => {
+  vi.useFakeTimers();
+  const page = Object.assign(new EventTarget(), { visibilityState: "hidden" });
+  vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
+  vi.stubGlobal("document", page);
+  open();
+  FakeSocket.last.opens();
+  FakeSocket.last.says("{}");
+  page.dispatchEvent(new Event("visibilitychange"));
+  expect(FakeSocket.last.sent).toEqual([]);
+  page.visibilityState = "visible";
+  page.dispatchEvent(new Event("visibilitychange"));
+  vi.advanceTimersByTime(6_000);
+  page.dispatchEvent(new Event("online"));
+  expect(FakeSocket.last.sent).toEqual(['{"type":"ws.ping"}']);
+  vi.advanceTimersByTime(4_000);
+  expect(log).toEqual([{}, "lost"]);
+  page.dispatchEvent(new Event("online"));
+  expect(FakeSocket.last.sent).toHaveLength(1);
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});

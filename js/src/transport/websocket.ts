@@ -76,14 +76,29 @@ function openSocket(options: ServerOptions, convId: string, events: ChannelEvent
     close();
     events.close(reason);
   };
-  const heard = () => {
+  let asked = false;
+  const ask = () => {
+    if (asked) return;
+    asked = true;
+    if (socket.readyState === Socket.OPEN) socket.send('{"type":"ws.ping"}');
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      if (socket.readyState === Socket.OPEN) socket.send('{"type":"ws.ping"}');
-      timer = setTimeout(() => end("lost"), PONG_MS);
-    }, SILENCE_MS);
+    timer = setTimeout(() => end("lost"), PONG_MS);
+  };
+  const heard = () => {
+    asked = false;
+    clearTimeout(timer);
+    timer = setTimeout(ask, SILENCE_MS);
   };
   timer = setTimeout(() => end("lost"), OPEN_MS);
+  // a laptop that wakes up finds out now what has become of its streams
+  globalThis.addEventListener?.("online", ask, { signal });
+  globalThis.document?.addEventListener(
+    "visibilitychange",
+    () => {
+      if (document.visibilityState === "visible") ask();
+    },
+    { signal },
+  );
 
   socket.addEventListener("open", () => (opened = true), { signal });
   socket.addEventListener(
