@@ -130,6 +130,8 @@ BREACHES = [
     ("json", "UPDATE records SET finish = '' WHERE finish IS NOT NULL"),
     ("kind", f"UPDATE entities SET kind = 'Mess age' WHERE {ANSWER}"),
     ("kind", "UPDATE records SET phase = 'later' WHERE n = 1 AND phase = 'pre_inference'"),
+    ("props", f"UPDATE entities SET props = json_remove(props, '$.role') WHERE {ANSWER}"),
+    ("props", f"UPDATE entities SET props = json_set(props, '$.content', 7) WHERE {ANSWER}"),
     ("version", "UPDATE conversations SET version = version - 1"),
     ("version", f"UPDATE entities SET version = created_seq - 1 WHERE {ANSWER}"),
     ("version", f"UPDATE entities SET created_seq = 0 WHERE {ANSWER}"),

@@ -29,6 +29,7 @@ Kept = Mapping[str, Sequence[Mapping[str, Any]]]
 RULES: dict[str, str] = {
     "json": "what is stored as JSON is JSON",
     "kind": "a kind of row is a word",
+    "props": "a row of the chat's own kinds has the texts that others go by",
     "version": "0 < createdSeq <= version <= the conversation's version, which JavaScript holds exactly",
     "place": "no two rows of a conversation have the same place",
     "orphan": "everything belongs to a conversation, and a row of a run to its run",
@@ -51,6 +52,7 @@ HASH_BYTES = 16
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TABLES = ("entities", "runs", "turns", "records", "blocks", "grants")
+_TEXTS = {"message": ("role", "content"), "run": ("status",), "tool_call": ("status",), "error": ("message",)}
 _ENDING = ("tool_call", "planning", "thinking_mode", "debugger_pause")
 _PHASES = ("pre_inference", "post_inference", "post_tools")
 _SLACK_MS = 1000
@@ -121,6 +123,11 @@ class _Inspection:
                 self._say(id, "json", "Its props are no JSON object.")
                 continue
             row = self._rows[id] = {"id": id, "kind": kind, "props": props}
+            for name in _TEXTS.get(kind, ()):
+                if not isinstance(props.get(name), str):
+                    self._say(
+                        id, "props", f"A {kind} needs the text {name!r}, and it is {props.get(name)!r}."
+                    )
             if _is_open(row) and run_id not in self._unfinished:
                 self._say(id, "open", f"The {kind} never ended, and its run is not under way.")
 
