@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tests.middlewares.conftest import Run, answer, turn_of
+from webchat_widget.errors import NotAllowed
 from webchat_widget.events import Finish
 from webchat_widget.middlewares.base import Middleware, stack
 from webchat_widget.middlewares.builtin import BUILTIN
+from webchat_widget.profiles import Profile, Profiles
 
 NEEDED: dict[str, dict[str, Any]] = {
     "agent_mode": {"modes": {"critic": {"prompt": "Find faults."}, "poet": "Rhyme."}}
@@ -47,3 +49,16 @@ async def test_the_answer_passes_through_all_of_them() -> None:
     said = await run.ask(*ALL)
     assert answer(said) == "".join(pieces)
     assert len([each for each in said if isinstance(each, Finish)]) == 1
+
+
+def test_more_than_a_run_may_have_are_refused_at_once() -> None:
+    assert len(BUILTIN.make(["logging"] * 32)) == 32
+    with pytest.raises(NotAllowed, match="A run has at most 32 middlewares; these are 100,000") as refused:
+        BUILTIN.make(["logging"] * 100_000, "overrides.middlewares")
+    assert refused.value.field == "overrides.middlewares"
+    many = Profile(slug="many", middlewares=["logging"] * 33)
+    with pytest.raises(NotAllowed) as refused:
+        Profiles().check_own([many])
+    assert refused.value.field == "profiles[0].middlewares"
+    with pytest.raises(ValueError, match="The profile many, middlewares: A run has at most 32"):
+        Profiles().check_host(many, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -137,10 +138,25 @@ async def test_a_planner_that_writes_no_json_has_planned_all_the_same() -> None:
     assert "1. First look, then say." in run.told()
 
 
-async def test_a_planner_that_says_nothing_keeps_nobody_from_answering() -> None:
-    run = Run([Finish("stop")], "Rayleigh.")
+@pytest.mark.parametrize("nothing", [Finish("stop"), CallRequest("1", "look", "{}"), " \n"])
+async def test_a_planner_that_says_nothing_keeps_nobody_from_answering(nothing: Any) -> None:
+    run = Run([nothing], "Rayleigh.")
     assert answer(await run.ask(Planning())) == "Rayleigh."
     assert run.told() == ""
+    assert plan(run)["completed"] == {
+        "totalIterations": 0,
+        "finalDecision": "execute",
+        "statusReason": "The planner wrote nothing in step 1.",
+        "finalDirective": "",
+    }
+
+
+async def test_what_it_wrote_before_it_said_nothing_is_the_plan() -> None:
+    run = Run(FIRST, [Finish("stop")], "Rayleigh.")
+    await run.ask(Planning())
+    assert plan(run)["completed"]["statusReason"] == "The planner wrote nothing in step 2."
+    assert plan(run)["completed"]["totalIterations"] == len(plan(run)["iterations"]) == 1
+    assert "1. Look it up" in run.told()
 
 
 async def test_a_planner_that_fails_ends_the_plan_and_the_run() -> None:
@@ -213,6 +229,14 @@ def test_a_step_is_found_in_what_surrounds_it(text: str) -> None:
 )
 def test_what_is_no_step_is_none(text: str) -> None:
     assert read_step(text) is None
+
+
+def test_what_can_be_read_and_not_be_written_is_none() -> None:
+    """Reading takes less of the stack than writing: there are depths in between."""
+    for depth in range(0, sys.getrecursionlimit() + 50, 3):
+        for key in ("action", "decision"):
+            found = read_step('{"%s": %s}' % (key, "[" * depth + "]" * depth))
+            assert found is None or found.done
 
 
 def test_what_a_model_writes_in_place_of_a_text_is_text_and_bounded() -> None:

@@ -18,6 +18,9 @@ from webchat_widget.typing import JSONObject, Usage
 
 __all__ = ["Ask", "Middleware", "Middlewares", "RunView", "Stream", "stack"]
 
+_MAX = 32
+"""Middlewares of one run: each is a step on the way of every word."""
+
 Stream = AsyncGenerator[Said, None]
 Ask = Callable[[Turn], Stream]
 """Asks what is inside of a middleware: the next one, in the end the model."""
@@ -115,9 +118,11 @@ class Middlewares:
     def make(self, specs: Sequence[Any], field: str = "middlewares") -> tuple[Middleware, ...]:
         """Middlewares from `name`s and `{name, config}`s, in their order.
 
-        Raises NotAllowed, whose `field` begins with that given, for an unknown one and a config that does
-        not fit.
+        Raises NotAllowed, whose `field` begins with that given, for an unknown one, a config that does not
+        fit, and too many.
         """
+        if len(specs) > _MAX:
+            raise NotAllowed(f"A run has at most {_MAX} middlewares; these are {len(specs):,}.", field=field)
         return tuple(self._make(spec, f"{field}[{at}]") for at, spec in enumerate(specs))
 
     def _make(self, spec: Any, field: str) -> Middleware:

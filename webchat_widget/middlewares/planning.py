@@ -103,10 +103,14 @@ class Planning(Middleware, frozen=True):
                     async for each in beside:
                         yield each
                 written.append("".join(text).strip())
+                if not written[-1]:  # it asked for a tool, say
+                    why = f"The planner wrote nothing in step {index}."
+                    index -= 1
+                    break
                 step = read_step(written[-1])
                 if step is None:
                     # A model that can't write JSON may have thought well all the same.
-                    yield PlanStepped(id=id, index=index, reasoning=shortened(written[-1], MAX_TEXT) or None)
+                    yield PlanStepped(id=id, index=index, reasoning=shortened(written[-1], MAX_TEXT))
                     why = "The planner wrote no JSON; what it wrote is the plan."
                     break
                 yield PlanStepped(

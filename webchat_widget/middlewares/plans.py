@@ -48,15 +48,19 @@ def read_step(text: str) -> PlanStep | None:
             return None
         try:
             found, _end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
+            if isinstance(found, dict) and found.keys() & {*_TEXTS, "decision"}:
+                return _step(found)
+        except (ValueError, RecursionError):  # also what could be read may be too deep to be written
             continue
-        if isinstance(found, dict) and found.keys() & {*_TEXTS, "decision"}:
-            return PlanStep(
-                **{name: _text(found.get(name)) for name in _TEXTS},
-                progress_score=_score(found.get("progress_score")),
-                done=str(found.get("decision")).strip().lower() != "continue",
-            )
     return None
+
+
+def _step(found: JSONObject) -> PlanStep:
+    return PlanStep(
+        **{name: _text(found.get(name)) for name in _TEXTS},
+        progress_score=_score(found.get("progress_score")),
+        done=str(found.get("decision")).strip().lower() != "continue",
+    )
 
 
 def _text(value: Any) -> str | None:
