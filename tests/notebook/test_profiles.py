@@ -111,11 +111,24 @@ class TestThePicked:
         with pytest.raises(NotFound):
             chat.send("hi", profile="nobody")
 
-    def test_one_that_another_widget_has_taken_away(self) -> None:
+    def test_one_that_goes_with_the_widget_that_brought_it(self) -> None:
         chat, _ = chat_of(profile="sql")
-        ChatWidget("c", engine=ScriptedEngine())
+        with pytest.warns(UserWarning, match="The profile 'sql' is gone with the widget") as told:
+            ChatWidget("c", engine=(engine := ScriptedEngine("1")))
+        assert told[0].filename == __file__, "it is said of the cell that did it"
+        assert chat.profile == "default"
+        assert chat.send("hi").wait(10).status == "finished"
+        assert seen(engine.turns[0])[0] == ""
         with pytest.raises(NotFound, match="There is no profile 'sql'"):
-            chat.send("hi")
+            chat.send("hi", profile="sql")
+
+    def test_one_that_another_widget_brings_too(self) -> None:
+        chat, _ = chat_of(profile="sql")
+        other, _ = chat_of(profile="default")
+        ChatWidget("c", engine=(engine := ScriptedEngine("1")), tools=[look], profiles=[SQL])
+        assert (chat.profile, other.profile) == ("sql", "default")
+        chat.send("hi").wait(10)
+        assert seen(engine.turns[0])[0] == "Answer in SQL."
 
     def test_a_page_picks_one(self) -> None:
         chat, _ = chat_of()
@@ -397,6 +410,14 @@ class TestOnTheServer:
         ]
         runs = "[row['props'].get('profile') for row in chat.entities if row['kind'] == 'run']"
         assert kernel.value(runs) == ["sql", "poem", "sql", None]
+
+    def test_they_go_with_the_widget_that_brought_them(self, kernel: Kernel, model: ModelServer) -> None:
+        kernel.run(
+            "chat = ChatWidget(new=True, tools=[look], profiles=[sql], profile='sql')\n"
+            "ChatWidget(chat.conv_id)\nchat.send('1').wait(20)"
+        )
+        assert kernel.value("chat.profile") == "default"
+        assert self.sent(model, 0) == ("", "test-model", set())
 
     def test_middlewares_by_name(self, kernel: Kernel, model: ModelServer) -> None:
         kernel.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
+from collections.abc import Set
 from functools import cache, partial
 from typing import Any, Protocol
 
@@ -35,6 +36,10 @@ class Resident(Protocol):
 
     def moved(self, where: str) -> None:
         """The conversation lives at `where` as of now."""
+        ...
+
+    def lost(self, profiles: Set[str]) -> None:
+        """The conversation does not have these profiles any more."""
         ...
 
 
@@ -124,6 +129,7 @@ class Home(Chat):
         self._host.check_thread()  # before anything has changed
         if wishes.place.where == "kernel":
             check(wishes.equipment, wishes.settings)
+        lost = _slugs(self._wishes) - _slugs(wishes)
         before, self._place, self._wishes = self._place.where, wishes.place, wishes
         try:
             trouble = (
@@ -133,6 +139,8 @@ class Home(Chat):
             for resident in tuple(self._residents):
                 resident.moved(self.where)
         self._trouble = "" if trouble is None else trouble.message
+        for resident in tuple(self._residents):
+            resident.lost(lost)
         return trouble
 
     def equip(self, equipment: Equipment) -> WebChatError | None:
@@ -263,6 +271,10 @@ class Home(Chat):
     def configure(self, conv_id: str, settings: JSONObject) -> None:
         """What later runs of the conversation begin with."""
         self._now.configure(conv_id, settings)
+
+
+def _slugs(wishes: Wishes) -> Set[str]:
+    return {profile.slug for profile in wishes.equipment.profiles}
 
 
 def _claim(server: RemoteChat, conv_id: str) -> None:

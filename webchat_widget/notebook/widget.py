@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -19,7 +19,7 @@ from webchat_widget.errors import BadRequest, NotFound
 from webchat_widget.events import Event
 from webchat_widget.middlewares.base import Middleware, Middlewares
 from webchat_widget.middlewares.builtin import BUILTIN
-from webchat_widget.profiles import Profile
+from webchat_widget.profiles import DEFAULT, Profile
 from webchat_widget.requests import EventRequest, check_conv_id
 from webchat_widget.tools.decorator import tool as mark
 from webchat_widget.tools.own_events import row_of
@@ -79,7 +79,8 @@ class ChatWidget(anywidget.AnyWidget):
     profile.
 
     `profiles` are named configurations of this conversation, beside those of the host: `Profile` objects or
-    dicts. `profile` says which one prompts begin with; set it at any time, `chat.profiles` lists all.
+    dicts. `profile` says which one prompts begin with; set it at any time, `chat.profiles` lists all. They go
+    with the next widget of the conversation, and earlier ones that had picked one are back at `default`.
     `middlewares` stand between each run and its model, where its profile has none: names, `{name, config}`,
     or objects such as `HistoryLimit(messages=20)`, the first outermost. A `Middleware` class of your own
     works in the kernel.
@@ -421,6 +422,16 @@ class ChatWidget(anywidget.AnyWidget):
         if self._port is not None and where != self._where:
             self._port.close()
             self._where = where
+
+    def lost(self, profiles: Set[str]) -> None:
+        """Profiles are gone with the widget that brought them: no prompt may name one."""
+        if (gone := self.profile) in profiles:
+            self.profile = DEFAULT
+            warnings.warn(
+                f"The profile {gone!r} is gone with the widget that brought it; an earlier widget of the "
+                "conversation had picked it, and goes on with 'default'.",
+                stacklevel=4,  # the cell that makes the new one
+            )
 
     def _turn_to(self, change: Any) -> None:
         """Show another conversation."""
