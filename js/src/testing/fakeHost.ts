@@ -16,7 +16,7 @@ import { TimelineStore } from "../timeline/store";
 import type { Channel, ChannelEvents, CloseReason, MathModule, Transport } from "../transport/transport";
 
 /** Frames that make a row or change one that is there, and then say where it was made. */
-const MAKE_AND_CHANGE = /^(run\.|timeline\.upsert$|agent\.mode$|debugger\.pause$|tool\.result$)/;
+const MAKE_AND_CHANGE = /^(run\.|timeline\.upsert$|agent\.mode$|debugger\.pause$|tool\.result$|log$|error$)/;
 
 /** What becomes of a frame on its way: `late`, it comes after the next one. */
 export type Fault = "none" | "lose" | "twice" | "late";

@@ -132,6 +132,25 @@ describe("the connection", () => {
     expect(manager.status.value.phase).toBe("live");
   });
 
+  it("asks for fewer rows at a time where the answer does not come through", async () => {
+    for (let at = 0; at < 300; at += 1) host.emit("log", `l${at}`, { message: "x" });
+    const timeline = host.timeline.bind(host);
+    host.timeline = async (query) => {
+      const page = await timeline(query);
+      if (page.rows.length > 50) throw failure("network");
+      return page;
+    };
+    manager.start();
+    await settle(10_000);
+    expect(manager.status.value.phase).toBe("live");
+    expect(store.size).toBe(50);
+    host.cut();
+    for (let at = 300; at < 500; at += 1) host.emit("log", `l${at}`, { message: "x" });
+    await settle(20_000);
+    expect(manager.status.value.phase).toBe("live");
+    expect(store.size).toBe(250);
+  });
+
   it("keeps the gate shut while the hydrate fails, and says so if it goes on failing", async () => {
     say("one");
     host.failTimeline = Array.from({ length: 6 }, () => failure("http", "The store is down."));

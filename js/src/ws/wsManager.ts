@@ -52,6 +52,8 @@ const SLOW_RETRY_MS = 20_000;
 /** What a host has said may still be under way for so long. */
 const UNDER_WAY_MS = 1_000;
 const FIRST_PAGE = 400;
+/** The least part of a page that is asked for where whole ones don't come through. */
+const LEAST = 1 / 64;
 /** So many refusals by a host that is otherwise well are no accident. */
 const REFUSALS = 4;
 /** So many answers of another history than the stream's are no accident either. */
@@ -224,13 +226,14 @@ export class WsManager {
     let full = swap;
     let failure: Failure | null = null;
     let foreign = 0;
+    let share = 1;
     while (!signal.aborted) {
       this.#enter("hydrating", waits.attempt > 2 ? failure : null);
       try {
         this.#gate.asking();
         const done = full
-          ? await this.#fetchAll(epoch, atLeast, signal)
-          : await this.#fetchSince(epoch, signal);
+          ? await this.#fetchAll(epoch, atLeast, share, signal)
+          : await this.#fetchSince(epoch, share, signal);
         if (signal.aborted) return;
         if (!done && ++foreign === FOREIGN) {
           this.#closed("lost"); // of another history all the time: the end of this stream was lost
@@ -260,15 +263,16 @@ export class WsManager {
           this.#failed(failure);
           return;
         }
+        share = Math.max(share / 2, LEAST); // the stream is there, so the answer may be too much for its way
       }
       await sleep(waits.next(), signal);
     }
   }
 
   /** The newest rows of another history. Nothing is shown of it unless it belongs to the stream's epoch. */
-  async #fetchAll(epoch: string, atLeast: number, signal: AbortSignal): Promise<boolean> {
+  async #fetchAll(epoch: string, atLeast: number, share: number, signal: AbortSignal): Promise<boolean> {
     const { transport, convId, store, keep, pageSize = FIRST_PAGE } = this.#options;
-    const page = await transport.timeline({ convId, limit: pageSize }, signal);
+    const page = await transport.timeline({ convId, limit: Math.ceil(pageSize * share) }, signal);
     if (signal.aborted || (page.epoch !== null && page.epoch !== epoch)) return false;
     if (page.version < atLeast) return false;
     const rows = readRows(page.rows);
@@ -279,11 +283,11 @@ export class WsManager {
   }
 
   /** What changed since `covered`, page by page. */
-  async #fetchSince(epoch: string, signal: AbortSignal): Promise<boolean> {
+  async #fetchSince(epoch: string, share: number, signal: AbortSignal): Promise<boolean> {
     const { transport, convId, store } = this.#options;
     for (;;) {
       const since = this.#gate.covered;
-      const page = await transport.timeline({ convId, since, limit: 1000 }, signal);
+      const page = await transport.timeline({ convId, since, limit: Math.ceil(1000 * share) }, signal);
       if (signal.aborted || (page.epoch !== null && page.epoch !== epoch)) return false;
       for (const row of readRows(page.rows)) store.upsertEntity(row);
       this.#gate.snapshot(page.version);
