@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.runtime.conftest import Start
+from webchat_widget.engines.function import FunctionEngine
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import StoreUnavailable
-from webchat_widget.events import Upserted
+from webchat_widget.events import TextChunk, ThinkingChunk, Upserted
 from webchat_widget.requests import EventRequest, TimelineQuery
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import Batch, Loaded, PendingRun
-from webchat_widget.turns import Message
+from webchat_widget.turns import Message, Turn
 
 
 class FaultyStore(SQLiteStore):
@@ -328,3 +331,63 @@ async def test_a_frame_that_changes_an_older_row_says_where_that_was_made(start:
         None,
         made["event:note:a"],
     ]
+
+
+# -- engines that do as they like --------------------------------------------------------------------
+
+
+async def test_an_engine_that_will_not_end_holds_up_neither_stop_nor_what_follows(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webchat_widget.runtime.conversation._END_SECONDS", 0.1)
+    released, ended = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(turn: Turn) -> AsyncIterator[str]:
+        yield "x"
+        if len(turn.messages) > 1:
+            return
+        try:
+            while not released.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await released.wait()
+            yield "late"
+            yield "later"
+        finally:
+            ended.set()
+
+    chat = await start(FunctionEngine(stubborn))
+    page = await chat.join()
+    await chat.say("hi")
+    await page.until("llm.delta")
+    async with asyncio.timeout(10):
+        await chat.service.stop("c", None)
+    await chat.say("next")
+    await page.until("run.finished")
+    before, sent = await chat.rows(), len(page.frames)
+    released.set()
+    await ended.wait()
+    await asyncio.sleep(0.05)
+    assert await chat.rows() == before
+    assert len(page.frames) == sent
+    assert [text for role, text in await chat.texts() if role == "assistant"] == ["x", "x"]
+
+
+async def test_an_engine_that_never_waits_can_be_stopped(start: Start) -> None:
+    async def endless(turn: Turn) -> AsyncIterator[str]:
+        while True:
+            yield "x"
+
+    chat = await start(FunctionEngine(endless))
+    page = await chat.join()
+    await chat.say("hi")
+    await page.until("llm.delta")
+    await chat.service.stop("c", None)
+    await page.until("run.stopped")
+
+
+async def test_an_empty_piece_of_text_is_no_message(start: Start) -> None:
+    chat = await start(ScriptedEngine([ThinkingChunk(""), TextChunk(""), "Hel", ThinkingChunk(""), "lo"]))
+    page = await chat.join()
+    await chat.say("hi")
+    await page.until("run.finished")
+    assert await chat.texts() == [("user", "hi"), ("assistant", "Hello")]

@@ -34,7 +34,7 @@ from webchat_widget.turns import Message
 from webchat_widget.typing import JSONObject
 
 from .approvals import ConversationApprovals
-from .coordinator import StreamCoordinator
+from .coordinator import RunSink, StreamCoordinator
 from .environment import Environment
 from .equipment import Equipment
 from .pauses import ConversationPauses
@@ -44,6 +44,8 @@ from .recovery import closing_events
 __all__ = ["Accepted", "Conversation", "Run"]
 
 _TITLE_LENGTH = 80
+_END_SECONDS = 3.0
+"""For so long what a run does may take to end after a cancel; a host has 5 s for all of its end."""
 
 _RUN_STATUS = {
     "complete": "finished",
@@ -64,11 +66,13 @@ class Run:
         run_id: str,
         request: ChatRequest,
         *,
+        sink: RunSink,
         announced: bool,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.id = run_id
         self.request = request
+        self.sink = sink
         self.announced = announced
         """Its start and its user message are in the timeline."""
         self.checkpoint = checkpoint
@@ -166,7 +170,7 @@ class Conversation:
         if len(self._queue) >= self._env.settings.queue:
             raise QueueFull(f"{len(self._queue)} prompts wait in this conversation already. Try again later.")
         at_once = not self.busy
-        run = Run(str(uuid.uuid4()), request, announced=at_once)
+        run = Run(str(uuid.uuid4()), request, sink=RunSink(self.stream), announced=at_once)
         # Where nothing runs, the head of the queue is about to: it takes no place.
         accepted = Accepted(run.id, len(self._queue) + (self._running is not None))
         events = self._announcement(run) if at_once else [self._placed(run, "queued", accepted.position)]
@@ -247,10 +251,10 @@ class Conversation:
         pending, self._pending = self._pending, []
         waiting = []
         for left in pending:
-            request = msgspec.convert(left.request, ChatRequest)
+            request, sink = msgspec.convert(left.request, ChatRequest), RunSink(self.stream)
             checkpoint = read(left.checkpoint)
             if checkpoint is not None and checkpoint.waits(self.stream.timeline):
-                run = Run(left.run_id, request, announced=True, checkpoint=checkpoint)
+                run = Run(left.run_id, request, sink=sink, announced=True, checkpoint=checkpoint)
                 run.accepted.set()
                 waiting.append(run)
             elif left.started:
@@ -258,7 +262,7 @@ class Conversation:
                 self._memory += messages
                 await self.stream.emit(*events, ended=(left.run_id,), turns=((left.run_id, tuple(messages)),))
             else:
-                run = Run(left.run_id, request, announced=False)
+                run = Run(left.run_id, request, sink=sink, announced=False)
                 run.accepted.set()
                 waiting.append(run)
         self._queue.extend(waiting)
@@ -325,7 +329,7 @@ class Conversation:
             if loop is None:
                 loop = run.loop = self._loop(run, run_time)
             async with run_time:
-                finish = await loop.run()
+                finish = await self._work(run, loop)
             status = status_of(finish)
         except asyncio.CancelledError:
             status = run.end or "interrupted"
@@ -336,7 +340,7 @@ class Conversation:
                 return  # it waits on, in the store
             if status == "interrupted" and loop is not None and loop.waits:
                 run.at_work = False
-                return await self._suspend(loop)
+                return await self._suspend(run, loop)
         except TimeoutError:
             status = "interrupted"
             failure = EngineError(
@@ -356,6 +360,7 @@ class Conversation:
         run.at_work = False
         events = [] if run.announced else self._announcement(run)
         events += loop.close(status, finish) if loop else self._left_open(run)
+        run.sink.close()
         produced = loop.produced if loop else []
         spoke = loop is not None and loop.has_text
         fault = _error(run.id, status, failure, spoke)
@@ -386,9 +391,25 @@ class Conversation:
         closing, _ = closing_events(run.id, run.request, self.stream.timeline, run.checkpoint)
         return [event for event in closing if not isinstance(event, ErrorRaised | RunChanged)]
 
-    async def _suspend(self, loop: ToolLoop) -> None:
+    async def _work(self, run: Run, loop: ToolLoop) -> Finish:
+        """The loop, which is let go of where it does not end soon after a cancel: nobody is to wait for an
+        engine, or a middleware, that won't."""
+        work = asyncio.create_task(loop.run(), name=f"webchat-loop-{run.id}")
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.cancel()
+            work.add_done_callback(_retrieve)
+            await asyncio.wait([work], timeout=_END_SECONDS)
+            if not work.done():
+                self._env.log.error("webchat: the engine of run %s goes on although it was stopped", run.id)
+            raise
+
+    async def _suspend(self, run: Run, loop: ToolLoop) -> None:
         """Leave a run that waits for a person as it is: it goes on when the conversation is opened again."""
-        if events := loop.suspend():
+        events = loop.suspend()
+        run.sink.close()
+        if events:
             with contextlib.suppress(WebChatError):  # then they are closed when it is opened
                 await self.stream.emit(*events)
 
@@ -432,7 +453,7 @@ class Conversation:
             history,
             # A run that goes on after a restart may begin before the notebook has brought its tools.
             tools if before is not None else kept,
-            self.stream,
+            run.sink,
             self._approvals,
             timeline=self.stream.timeline,
             pauses=self._pauses,
@@ -529,6 +550,12 @@ def _nothing_said(run_id: str) -> LogWritten:
     return LogWritten(
         id=f"{run_id}:log", level="warning", message="The model answered with no text.", fields={}
     )
+
+
+def _retrieve(done: asyncio.Task[Finish]) -> None:
+    """What a run that was cancelled says at its end, nobody asks any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _title(prompt: str) -> str:

@@ -22,7 +22,7 @@ from webchat_widget.timeline.projector import Projector, makes_and_changes
 from webchat_widget.timeline.store import Batch, TimelineStore, TurnRecord
 from webchat_widget.typing import Entity
 
-__all__ = ["StreamCoordinator"]
+__all__ = ["RunSink", "StreamCoordinator"]
 
 _WRITE_SECONDS = 0.25
 """Streaming text is written at most this often (docs/contract.md, 8)."""
@@ -232,6 +232,37 @@ class StreamCoordinator:
         if self._writer is not None:
             self._writer.cancel()
             self._writer = None
+
+
+class RunSink:
+    """The `Sink` of one run: once it is closed nothing more is heard of the run, whatever goes on in it."""
+
+    def __init__(self, stream: StreamCoordinator) -> None:
+        self._stream = stream
+        self._closed = False
+
+    def emit(self, *events: RunEvent, **parts: Any) -> Awaitable[None]:
+        """`StreamCoordinator.emit`; who speaks too late is cancelled."""
+        self._check()
+        return self._stream.emit(*events, **parts)
+
+    def delta(self, event: TextDelta | CallOutput | ThinkingModeDelta) -> None:
+        """`StreamCoordinator.delta`; who speaks too late is cancelled."""
+        self._check()
+        self._stream.delta(event)
+
+    def record(self, record: TurnRecord) -> None:
+        """`StreamCoordinator.record`; what comes too late is forgotten."""
+        if not self._closed:
+            self._stream.record(record)
+
+    def close(self) -> None:
+        """The run has ended."""
+        self._closed = True
+
+    def _check(self) -> None:
+        if self._closed:
+            raise asyncio.CancelledError
 
 
 def _snapshot(row: Row) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -23,6 +24,9 @@ from .records import Keep, Records
 from .row_queue import MAX_ROWS
 
 __all__ = ["Inference", "Pauses"]
+
+_AT_ONCE = 100
+"""Events of an engine that never waits, after which others have their turn."""
 
 
 class Pauses(Protocol):
@@ -68,6 +72,7 @@ class Inference:
         """The tools that the model was told of in the last request of this round."""
         self._offers: dict[str, tuple[str, ...]] = {}
         """Those that each call of this round was asked for among, by the provider's ids."""
+        self._heard = 0
         self._ask = stack(middlewares, self._infer, self)
 
     @property
@@ -133,6 +138,9 @@ class Inference:
         with self.records.request(turn, turn.model or self._engine.model) as answer:
             async with aclosing(self._engine.stream(turn)) as events:  # type: ignore[type-var]
                 async for given in events:
+                    self._heard += 1
+                    if self._heard % _AT_ONCE == 0:
+                        await asyncio.sleep(0)
                     try:
                         event = heard(given)
                     except Unheard as error:

@@ -289,6 +289,8 @@ class ToolLoop:
 
     async def _write(self, role: str, text: str) -> None:
         """Stream a piece of text; a change between answer and thinking begins a new message."""
+        if not text:
+            return
         self._chars += len(text)
         if role == "assistant":
             self._text.append(text)
