@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.middlewares.conftest import Run, answer, tool_of, turn_of
@@ -9,6 +11,7 @@ from webchat_widget.errors import NotAllowed
 from webchat_widget.events import CallRequest, Finish, TextChunk
 from webchat_widget.middlewares.agent_mode import AgentMode, Mode
 from webchat_widget.middlewares.builtin import BUILTIN
+from webchat_widget.middlewares.mode_lines import ModeLines
 
 MODES = AgentMode(
     {"writer": "Write well.", "critic": Mode("The critic", "Find what is wrong.", ("look",))}, "writer"
@@ -46,6 +49,39 @@ async def test_the_change_is_found_wherever_the_text_is_cut() -> None:
         assert [data["to"] for _, data in changes(run)] == ["critic"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "  <agent_mode>critic</agent_mode> \t",
+        '<AGENT_MODE reason="a > b">\n Critic \n</agent_mode >',
+        "<agent_mode>\n<agent_mode>critic</agent_mode>",
+    ],
+)
+async def test_what_a_line_may_look_like(line: str) -> None:
+    text = f"A poem.\n{line}\nNext."
+    for at in range(len(text)):
+        run = Run([text[:at], text[at:]] if at else [*text])
+        said = answer(await run.ask(MODES))
+        assert said.replace("<agent_mode>\n", "") == "A poem.\nNext."
+        assert [data["to"] for _, data in changes(run)] == ["critic"]
+
+
+async def test_a_line_before_the_first_word_takes_the_white_space_with_it() -> None:
+    run = Run(f"\n {TO_CRITIC}\n\n Bad.")
+    assert answer(await run.ask(MODES)) == "Bad."
+
+
+def test_a_wish_that_never_ends_costs_what_is_new() -> None:
+    def seconds(count: int) -> float:
+        lines, begun = ModeLines(), time.process_time()
+        for piece in ["<agent_mode ", *["x"] * count]:
+            lines.feed(piece)
+        return time.process_time() - begun
+
+    seconds(1000)
+    assert seconds(40_000) < 20 * seconds(4000)
+
+
 async def test_a_model_that_only_changes_its_mode_goes_on_in_the_other() -> None:
     run = Run(TO_CRITIC, "It is bad.")
     said = await run.ask(MODES)
@@ -77,8 +113,8 @@ async def test_a_mode_has_the_tools_that_it_names() -> None:
 
 
 async def test_the_mode_that_there_is_changes_nothing() -> None:
-    run = Run("Hi <agent_mode> Writer </agent_mode>")
-    assert answer(await run.ask(MODES)) == "Hi "
+    run = Run("Hi\n<agent_mode> Writer </agent_mode>")
+    assert answer(await run.ask(MODES)) == "Hi\n"
     assert changes(run) == []
 
 
@@ -95,6 +131,12 @@ async def test_a_mode_that_there_is_not_is_told_in_the_log() -> None:
     [
         "To change it I write `<agent_mode>critic</agent_mode>`.",
         "<agent_mode>critic",
+        "With <agent_mode>critic</agent_mode> I change it.",
+        "I write\n<agent_mode>critic</agent_mode> to change it.",
+        "I write <agent_mode>critic</agent_mode>\nto change it.",
+        "```\n<agent_mode>critic</agent_mode>\n```\n",
+        "<agent_mode>\n<agent_mode> critic\n",
+        " \n ",
         "<agent_mode>This is how\nit is done</agent_mode>",
         f"<agent_mode>{'x' * 200}</agent_mode>",
     ],
@@ -107,7 +149,7 @@ async def test_what_is_no_change_is_text(text: str) -> None:
 
 
 async def test_a_mode_that_is_gone_is_the_first_again() -> None:
-    run = Run(f"x {TO_CRITIC}", "y")
+    run = Run(f"x\n{TO_CRITIC}", "y")
     await run.ask(MODES)
     await run.ask(AgentMode({"poet": "Rhyme."}))
     assert run.told() == "You work in the mode 'poet' now.\n\nRhyme."

@@ -235,7 +235,7 @@ def test_what_can_be_read_and_not_be_written_is_none() -> None:
     """Reading takes less of the stack than writing: there are depths in between."""
     for depth in range(0, sys.getrecursionlimit() + 50, 3):
         for key in ("action", "decision"):
-            found = read_step('{"%s": %s}' % (key, "[" * depth + "]" * depth))
+            found = read_step(f'{{"{key}": {"[" * depth + "]" * depth}}}')
             assert found is None or found.done
 
 

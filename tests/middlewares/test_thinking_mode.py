@@ -53,17 +53,39 @@ async def test_a_phase_that_has_no_end_is_cut_and_is_the_answer_where_nothing_el
     assert isinstance(said[-1], Finish)
     (row,) = run.rows("thinking_mode")
     assert (row["status"], row["success"], row["reasoning"]) == ("error", False, "Rayleigh.")
-    assert row["error"] == "The model did not end this phase, so it is its answer too."
+    assert row["error"] == "The model did not end this phase, so the answer has it too."
+
+
+async def test_a_phase_that_has_no_end_is_no_answer_where_tools_are_asked_for() -> None:
+    run = Run(["<thinking>Or is it", CallRequest("1", "look", "{}")])
+    assert answer(await run.ask(ThinkingMode())) == ""
+    (row,) = run.rows("thinking_mode")
+    assert row["error"] == "The model did not end this phase."
 
 
 @pytest.mark.parametrize(
-    "script", [["Rayleigh.\n", "<thinking>Or is it"], ["<thinking>Or is it", CallRequest("1", "look", "{}")]]
+    ("text", "said"),
+    [
+        ("Write <thinking> before your text.", "Write <thinking> before your text."),
+        (
+            "So:\n<thinking phase='plan'>\n Or is it </think",
+            "So:\n<thinking phase='plan'>\n Or is it </think",
+        ),
+        (
+            "<thinking>a</thinking>A <thinking> here, <Thinking> there.",
+            "A <thinking> here, <Thinking> there.",
+        ),
+    ],
 )
-async def test_a_phase_that_has_no_end_is_no_answer_where_there_is_another(script: list[object]) -> None:
-    run = Run(script)
-    assert "Or" not in answer(await run.ask(ThinkingMode()))
-    (row,) = run.rows("thinking_mode")
-    assert row["error"] == "The model did not end this phase."
+async def test_prose_about_a_tag_is_not_lost_to_the_answer(text: str, said: str) -> None:
+    for script in ([text], [*text]):
+        run = Run([*script, Finish("stop")])
+        assert answer(await run.ask(ThinkingMode())) == said
+        row = run.rows("thinking_mode")[-1]
+        assert (row["status"], row["error"]) == (
+            "error",
+            "The model did not end this phase, so the answer has it too.",
+        )
 
 
 async def test_thoughts_that_the_model_has_anyway_go_through() -> None:

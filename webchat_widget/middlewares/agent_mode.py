@@ -12,15 +12,11 @@ from webchat_widget.events import AgentModeChanged, CallRequest, Finish, LogWrit
 from webchat_widget.turns import Turn
 
 from .base import Ask, Middleware, RunView, Stream
-from .shortened import shortened
+from .mode_lines import MAX_NAME, ModeLines
 from .system_prompt import SystemPrompt
-from .tags import Closed, Inside, Opened, Outside, Tags
 
 __all__ = ["AgentMode", "Mode"]
 
-_TAG = "agent_mode"
-_MAX_NAME = 100
-_MAX_REASON = 500
 _MAX_CHANGES = 3
 """Changes in one request after which the model is not asked again, though it said nothing else."""
 
@@ -33,16 +29,16 @@ class Mode(Struct, frozen=True, forbid_unknown_fields=True):
     tools: tuple[str, ...] | None = None
 
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=_MAX_NAME)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=MAX_NAME)]
 
 
 class AgentMode(Middleware, frozen=True):
     """Lets the model work in one of several `modes`, each with a prompt, and with all or some of the tools.
 
     A mode may be given as its prompt alone. A conversation begins in `start`, or else in the first one, and
-    nothing is said of it: a row stands where the mode changed. The model changes it with a line
-    `<agent_mode reason="why">name</agent_mode>`, which nobody sees. That holds from the next request on, in
-    later runs too; a model that says nothing else is asked again at once.
+    nothing is said of it: a row stands where the mode changed. The model changes it with a line that is
+    `<agent_mode reason="why">name</agent_mode>` and no more, which nobody sees. That holds from the next
+    request on, in later runs too; a model that says nothing else is asked again at once.
     """
 
     name: ClassVar[str] = "agent_mode"
@@ -51,29 +47,30 @@ class AgentMode(Middleware, frozen=True):
 
     def __post_init__(self) -> None:
         if self.start and self.start not in self.modes:
-            raise ValueError(f"`start` is {self.start[:_MAX_NAME]!r}, which is none of the modes")
+            raise ValueError(f"`start` is {self.start[:MAX_NAME]!r}, which is none of the modes")
 
     async def stream(self, turn: Turn, ask: Ask, run: RunView) -> Stream:
         """Ask in the mode that there is, and again where the model only changes it."""
         for changes in range(_MAX_CHANGES + 1):
             before = self._now(run)
-            answer, again = _Answer(), False
+            answer, called, again = ModeLines(), False, False
             async with aclosing(ask(self._in_mode(turn, before, run))) as said:
                 async for each in said:
                     if isinstance(each, TextChunk):
-                        for text in answer.feed(each.text):
-                            yield text
+                        if text := answer.feed(each.text):
+                            yield TextChunk(text)
                     elif isinstance(each, Finish):
-                        for text in answer.end():
-                            yield text
+                        if text := answer.end():
+                            yield TextChunk(text)
                         for reason, name in answer.wishes:
                             if (change := self._change(name, reason, run)) is not None:
                                 yield change
-                        again = answer.mute and self._now(run) != before and changes < _MAX_CHANGES
+                        silent = not (answer.spoke or called)
+                        again = silent and self._now(run) != before and changes < _MAX_CHANGES
                         if not again:
                             yield each
                     else:
-                        answer.mute = answer.mute and not isinstance(each, CallRequest)
+                        called = called or isinstance(each, CallRequest)
                         yield each
             if not again:
                 return
@@ -124,64 +121,3 @@ The modes are: {names}. To change to another one, write a line with nothing but
 <agent_mode reason="why">name of the mode</agent_mode>
 The person does not see it, and it is not for anything else. If it is all that you write, you go on in the \
 other mode at once; else the other mode begins with your next answer."""
-
-
-class _Answer:
-    """An answer without its wishes."""
-
-    def __init__(self) -> None:
-        self.wishes: list[tuple[str, str]] = []
-        """Reason and name of each mode that was asked for."""
-        self.mute = True
-        """Nothing else came."""
-        self._tags = Tags(_TAG)
-        self._reason = ""
-        self._open: list[str] | None = None
-        """A wish as it was written so far."""
-
-    def feed(self, text: str) -> list[TextChunk]:
-        """The text that is certain now."""
-        texts: list[str] = []
-        for piece in self._tags.feed(text):
-            match piece:
-                case Outside():
-                    texts.append(piece.text)
-                case Opened():
-                    self._reason = shortened(piece.attributes.get("reason", ""), _MAX_REASON)
-                    self._open = [piece.source]
-                case Inside():
-                    texts += self._inside(piece.text)
-                case Closed():
-                    texts += self._closed(piece.source)
-        return self._said(texts)
-
-    def end(self) -> list[TextChunk]:
-        """What was held back, as no more comes."""
-        texts: list[str] = []
-        for piece in self._tags.end():
-            if isinstance(piece, Inside | Outside):
-                texts.append(piece.text)
-        return self._said([*self._let_go(), *texts])
-
-    def _inside(self, text: str) -> list[str]:
-        if self._open is None:
-            return [text]
-        self._open.append(text)
-        written = "".join(self._open[1:])
-        return self._let_go() if len(written) > _MAX_NAME or "\n" in written.strip() else []
-
-    def _closed(self, source: str) -> list[str]:
-        if self._open is None:
-            return [source]
-        self.wishes.append((self._reason, "".join(self._open[1:]).strip()))
-        self._open = None
-        return []
-
-    def _let_go(self) -> list[str]:
-        """What looked like a wish and is text: no name is that long, or nothing ended it."""
-        texts, self._open = self._open or [], None
-        return texts
-
-    def _said(self, texts: list[str]) -> list[TextChunk]:
-        self.mute = self.mute and not "".join(texts).strip()
-        return [TextChunk(text) for text in texts if text]

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-__all__ = ["Closed", "Inside", "Opened", "Outside", "Piece", "Tags"]
+__all__ = ["ATTRIBUTES", "Closed", "Code", "Inside", "Opened", "Outside", "Piece", "Tags", "attributes"]
 
 _MAX_TAG = 500
 """Characters; what is longer is no tag."""
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 _ATTRIBUTE = re.compile(r"""([A-Za-z_]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+))""")
-_ATTRIBUTES = r'(?:"[^"<]*+"|[^"<>])*+'
+ATTRIBUTES = r'(?:"[^"<]*+"|[^"<>])*+'
+"""What may stand in a tag behind its name and a space."""
 
 
 class Outside(Struct, frozen=True, gc=False):
@@ -54,9 +55,9 @@ class Tags:
 
     def __init__(self, name: str) -> None:
         self._start, self._end = f"<{name}", f"</{name}>"
-        self._tag = re.compile(rf"<{name}(\s{_ATTRIBUTES})?>|</{name}\s*>", re.IGNORECASE)
-        self._half = re.compile(rf'<{name}\s{_ATTRIBUTES}(?:"[^"<]*+)?|</{name}\s*', re.IGNORECASE)
-        self._code = _Code()
+        self._tag = re.compile(rf"<{name}(\s{ATTRIBUTES})?>|</{name}\s*>", re.IGNORECASE)
+        self._half = re.compile(rf'<{name}\s{ATTRIBUTES}(?:"[^"<]*+)?|</{name}\s*', re.IGNORECASE)
+        self._code = Code()
         self._inside = False
         self._held = ""
         """What may become a tag."""
@@ -118,8 +119,7 @@ class Tags:
         self._space = []
         self._at_end_of_tag = self._said and self._code.at_line_start
         if not ends:
-            found = _ATTRIBUTE.findall(tag[1] or "")
-            yield Opened({name.lower(): "".join(values) for name, *values in found}, source)
+            yield Opened(attributes(tag[1] or ""), source)
 
     def _text(self, text: str) -> Iterator[Piece]:
         if self._inside:
@@ -145,7 +145,7 @@ class Tags:
             yield Outside(text)
 
 
-class _Code:
+class Code:
     """Whether the end of a streamed Markdown text lies in code."""
 
     def __init__(self) -> None:
@@ -183,3 +183,8 @@ class _Code:
         if len(self._head) < 8:
             self._head += text[: 8 - len(self._head)]
         self._ticks += text.count("`")
+
+
+def attributes(written: str) -> dict[str, str]:
+    """The attributes of a tag, by their names in lower case."""
+    return {name.lower(): "".join(values) for name, *values in _ATTRIBUTE.findall(written)}

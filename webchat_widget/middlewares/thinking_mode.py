@@ -37,8 +37,9 @@ class ThinkingMode(Middleware, frozen=True):
     answer.
 
     `mode` names this way of thinking in the rows, `instructions` are told to the model with the rest. It
-    writes its thoughts as `<thinking phase="plan">…</thinking>`. Where it never ends the last of them, and
-    says nothing else, that is its answer too.
+    writes its thoughts as `<thinking phase="plan">…</thinking>`. What it never ends may be no thought: the
+    answer has it too, with the tag, for it may be prose about such tags; without it where nothing else is
+    said, and not at all where nothing but calls of tools come.
     """
 
     name: ClassVar[str] = "thinking_mode"
@@ -63,7 +64,7 @@ class ThinkingMode(Middleware, frozen=True):
                         yield part
                     continue
                 if isinstance(each, CallRequest):
-                    thoughts.mute = False
+                    thoughts.calls = True
                 elif isinstance(each, Finish):
                     for part in thoughts.end():
                         yield part
@@ -81,8 +82,10 @@ class _Thoughts:
     """Parts one answer."""
 
     def __init__(self, config: ThinkingMode, run: RunView) -> None:
-        self.mute = True
-        """Nothing but thoughts came."""
+        self.calls = False
+        """Tools were asked for."""
+        self._said = False
+        """There is an answer beside the thoughts."""
         self._config = config
         self._run = run
         self._tags = Tags(_TAG)
@@ -90,6 +93,8 @@ class _Thoughts:
         self._id = ""
         """The phase that is open."""
         self._text: list[str] = []
+        self._source: list[str] = []
+        """All that was written since the last thought that was ended, tags and all."""
 
     def feed(self, text: str) -> Iterator[Thought]:
         """What a piece of the answer is."""
@@ -102,9 +107,9 @@ class _Thoughts:
             yield from self._part(piece)
         if not self._id:
             return
-        text = "".join(self._text)
-        answers = self.mute and bool(text)
-        error = "The model did not end this phase" + (", so it is its answer too." if answers else ".")
+        text = "".join(self._source if self._said else self._text)
+        answers = bool(text) and (self._said or not self.calls)
+        error = "The model did not end this phase" + (", so the answer has it too." if answers else ".")
         yield ThinkingModeEnded(id=self._id, success=False, error=error)
         if answers:
             yield TextChunk(text)
@@ -112,14 +117,16 @@ class _Thoughts:
     def _part(self, piece: Piece) -> Iterator[Thought]:
         match piece:
             case Outside():
-                self.mute = False
+                self._said = True
                 yield TextChunk(piece.text)
             case Opened():
                 self._begun += 1
+                self._source.append(piece.source)
                 self._id, self._text = self._run.new_id("thinking_mode"), []
                 phase = self._phase(piece.attributes.get("phase", "").strip())
                 yield ThinkingModeStarted(id=self._id, mode=self._config.mode, phase=phase)
             case Inside():
+                self._source.append(piece.text)
                 text = piece.text if self._text else piece.text.lstrip()
                 if text:
                     self._text.append(text)
@@ -128,6 +135,8 @@ class _Thoughts:
                 if self._id:
                     yield ThinkingModeEnded(id=self._id, success=True)
                 self._id = ""
+                if piece.source:  # else it was not ended: another began instead
+                    self._source = []
 
     def _phase(self, named: str) -> str:
         """What the model calls it, or else the one that is next."""
