@@ -16,7 +16,8 @@ import sys
 import traceback
 from typing import Any
 
-from .notebook.namespace import is_secret, own_variables, shape_of, short, summary, user_namespace
+from .notebook.masking import is_secret
+from .notebook.namespace import own_variables, shape_of, short, summary, user_namespace
 from .tools.calculate import calculate
 from .tools.decorator import tool
 from .tools.output import Output

@@ -15,7 +15,8 @@ import pytest
 from tests.support.waiting import until
 from webchat_widget import ChatWidget, ScriptedEngine, builtin, tool
 from webchat_widget.events import CallRequest, EngineEvent, Finish
-from webchat_widget.notebook.namespace import is_secret, masked, short, summary
+from webchat_widget.notebook.masking import is_secret, masked
+from webchat_widget.notebook.namespace import short, summary
 
 from .line import Line
 
@@ -214,12 +215,13 @@ class TestContexts:
 
 class TestSecrets:
     @pytest.mark.parametrize(
-        "name", ["api_key", "OPENAI_API_KEY", "token", "hfToken", "db_password", "secret", "apikey", "auth"]
+        "name",
+        ["api_key", "OPENAI_API_KEY", "token", "hfToken", "db_password", "secret", "auth", "my_pass", "PWD"],
     )
     def test_names_that_are_none_to_show(self, name: str) -> None:
         assert is_secret(name)
 
-    @pytest.mark.parametrize("name", ["monkey", "author", "tokenizer", "keyboard", "data", "x"])
+    @pytest.mark.parametrize("name", ["monkey", "author", "tokenizer", "keyboard", "KeyError", "passes", "x"])
     def test_names_that_are_fine(self, name: str) -> None:
         assert not is_secret(name)
 
@@ -238,14 +240,83 @@ class TestSecrets:
             'token: str = "canary"',
             "pwd='canary",
             "(key := 'canary')",
+            'password = "canary" if',
+            "secret = b'canary'",
+            'secret = f"canary"',
+            'token = Rb"canary"',
+            'password = ("canary")',
+            'password = (\n    "canary"\n)',
+            'password = """canary\nand canary"""',
+            'password = "a\\"canary"',
+            "password = 'a' \\\n  'canary'",
+            'auth = ("bob", x, "canary")',
+            'HTTPBasicAuth("bob", "canary")',
+            'my_pass = passphrase = "canary"',
+            "token: str | None = 'canary'",
+            'def f(user: str, token="canary"): pass',
+            'os.environ.setdefault("DB_PASSWORD", "canary")',
+            'os.environ.get("TOKEN", "canary")',
+            'if password == "canary": pass',
+            'credentials = {"user": "canary", "word": "canary"}',
+            '"{\\"password\\": \\"canary\\"}"',
+            "postgresql://bob:canary@host/db",
+            '"host=db password=canary1 user=bob"',
+            "?token=canary1&x=1",
+            "%env API_KEY=canary",
+            "%env API_KEY canary",
+            "!curl -u bob:canary http://x",
+            "!tool --api-key canary",
+            "!curl -H 'Authorization: Bearer canary1' x",
+            "!curl -H 'X-Api-Key: canary1' x",
+            'k = "-----BEGIN PRIVATE KEY-----\\ncanary\\n-----END PRIVATE KEY-----"',
+            "-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: AES-128\n\ncanary\n-----END RSA PRIVATE KEY-----",
         ],
     )
     def test_secrets_within_code(self, code: str) -> None:
         assert masked(f"x = 1\n{code}\ny = 2").startswith("x = 1\n")
         assert "canary" not in masked(code)
 
-    def test_a_long_word_takes_no_time(self) -> None:
-        assert masked("x" * 1_000_000) == "x" * 1_000_000  # in minutes, where each of its ends is tried
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "KeyError: 'x'",
+            "raise KeyError('name')",
+            'api_key = os.environ["OPENAI_API_KEY"]',
+            'print("Token: ", "abc")',
+            'password = getpass("Password: ")',
+            'f"postgresql://{user}:{password}@db"',
+            'pd.merge(a, b, on=["key", "date"])',
+            'tokens = ["the", "cat"]',
+            "sorted(x, key=lambda r: r[1])",
+            "max(d, key=len)",
+            'password = ""',
+            "git@github.com and http://localhost:8888/lab",
+        ],
+    )
+    def test_what_is_none_stays(self, code: str) -> None:
+        assert masked(code) == code
+
+    @pytest.mark.parametrize(
+        "piece",
+        [
+            "x",
+            "=",
+            "a=",
+            "key=",
+            "key=a",
+            "key=(",
+            "auth(",
+            "tokens: [",
+            "key: a[",
+            "key:a|",
+            "key='a' ",
+            "key\\",
+        ]
+        + ['"', "key='", 'key="""', "'key' , ", "://a:", "--key ", "-u a", "%env ", "\n", "Bearer ", "-----"]
+        + ["-----BEGIN PRIVATE KEY-----", "authorization: ", "eyJ", " "],
+    )
+    def test_the_time_grows_with_the_text(self, piece: str) -> None:
+        masked(piece * (300_000 // len(piece)))  # in minutes, where it grows with the square of that
 
 
 def test_the_calculator_asks_nobody() -> None:

@@ -292,6 +292,12 @@ class TestFix:
         assert "interactiveshell" not in prompt
         assert "SyntaxError" in prompt
 
+    def test_a_line_that_is_no_python_tells_no_secret_either(self, kernel: Kernel) -> None:
+        failed(kernel, 'password = "canary" if')
+        prompt = self.prompt(kernel)
+        assert prompt.count("password = (hidden) if") == 2
+        assert "canary" not in prompt
+
     def test_what_led_to_it(self, kernel: Kernel) -> None:
         failed(kernel, "try:\n    1/0\nexcept ArithmeticError as e:\n    raise RuntimeError('no') from e")
         prompt = self.prompt(kernel)

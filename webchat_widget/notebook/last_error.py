@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from webchat_widget.timeline.transcript import fenced
 
-from .namespace import masked
+from .masking import masked
 
 __all__ = ["Failure", "LastError"]
 
@@ -60,7 +60,10 @@ class LastError:
         return Failure(self._cell_of(shown), shown)
 
     def prompt(self, failure: Failure) -> str:
-        """What a model is asked: the cell and the end of the traceback, bounded and without secrets."""
+        """What a model is asked: the cell and the end of the traceback, bounded.
+
+        What looks like a secret is left out of it; what does not look like one stays.
+        """
         what = type(failure.error).__name__
         parts = [f"{what} in a cell of my notebook: explain briefly why, and show how to mend it."]
         if failure.cell.strip():
@@ -108,11 +111,9 @@ class LastError:
             summary = traceback.StackSummary.extract(steps, limit=-_FRAMES)
             for frame in summary:
                 frame.filename = self._name(frame.filename) or frame.filename
-            frames = masked("".join(summary.format()))
-        # The name stays out of it: `KeyError: 'x'` looks like a key.
-        name, colon, words = "".join(said.format_exception_only()).rstrip().partition(":")
-        message = f"{name}{colon}{masked(words)}"
-        return _ANSI.sub("", _cut(frames, _STEPS) + _cut(message, _MESSAGE))
+            frames = "".join(map(masked, summary.format()))  # a line of one may begin what it does not end
+        message = masked(_ANSI.sub("", "".join(said.format_exception_only()).rstrip()))
+        return _cut(_ANSI.sub("", frames), _STEPS) + _cut(message, _MESSAGE)
 
     def _from_the_cell(self, at: TracebackType | None) -> TracebackType | None:
         """The traceback without the shell's own way to the cell; whole where there is no cell in it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import re
 import reprlib
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -12,11 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from .functions import is_tool
+from .masking import masked
 
 __all__ = [
     "after_cells",
-    "is_secret",
-    "masked",
     "name_of",
     "own_variables",
     "shape_of",
@@ -29,19 +27,6 @@ _SUMMARY = 4_000
 _LINE = 120
 _HEAD_ROWS = 5
 _COLUMNS = 50
-
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_SECRETS = frozenset({"key", "keys", "token", "tokens", "auth", "pwd", "cookie", "cookies"})
-_SECRET = re.compile(r"(?i)apikey|passw|passphrase|secret|credential|bearer")
-_ASSIGNED = re.compile(
-    r"""(?ix)
-    # Each word is tried once, or a long one would take for ever.
-    ( (?<!\w) ['"]? \w* (?:key|secret|token|password|passwd|pwd|credential|authorization) \w{0,40}+ ['"]?
-      \s* \]? \s* (?: :\s*[\w.]+\s*= | :?= | : ) \s* )
-    (?: "[^"]*"? | '[^']*'? )
-    """
-)
-_LOOKS_SECRET = re.compile(r"\b(?:sk-|ghp_|gho_|github_pat_|hf_|xox[abprs]-|AKIA|glpat-)[A-Za-z0-9_-]{8,}")
 
 _FURNITURE = ("webchat_widget.", "IPython.core.autocall", "IPython.core.interactiveshell", "ipykernel.")
 
@@ -104,17 +89,6 @@ def name_of(value: Any) -> str | None:
     """The name of a variable that holds a value; None where there is none."""
     names = (name for name, held in list(user_namespace().items()) if held is value)
     return next((name for name in names if not name.startswith("_")), None)
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable of that name should be shown to nobody."""
-    words = {word.lower() for word in _WORD.findall(name)}
-    return bool(words & _SECRETS) or _SECRET.search(name) is not None
-
-
-def masked(text: str) -> str:
-    """Text without what looks like a key, a token or a password in it."""
-    return _LOOKS_SECRET.sub("(hidden)", _ASSIGNED.sub(r"\1(hidden)", text))
 
 
 def short(value: Any) -> str:
