@@ -17,6 +17,8 @@ from webchat_widget.events import TextChunk, ThinkingChunk, Upserted
 from webchat_widget.requests import EventRequest, TimelineQuery
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import Batch, Loaded, PendingRun
+from webchat_widget.tools.function import FunctionTool
+from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.turns import Message, Turn
 
 
@@ -391,3 +393,27 @@ async def test_an_empty_piece_of_text_is_no_message(start: Start) -> None:
     await chat.say("hi")
     await page.until("run.finished")
     assert await chat.texts() == [("user", "hi"), ("assistant", "Hello")]
+
+
+# -- kernels that are gone ---------------------------------------------------------------------------
+
+
+class OfAKernel(FunctionTool):
+    """A tool that goes with its kernel."""
+
+    lost = False
+
+
+async def test_what_a_notebook_brought_goes_with_its_kernel(start: Start) -> None:
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    chat = await start()
+    await chat.join("read")
+    tools = {conv_id: OfAKernel(look) for conv_id in ("gone", "read", "there")}
+    for conv_id, tool in tools.items():
+        chat.service.equip(conv_id, ToolRegistry([tool]), {})
+    tools["gone"].lost = tools["read"].lost = True
+    chat.service.equip("new", ToolRegistry([OfAKernel(look)]), {})
+    assert set(chat.service._manager._equipment) == {"read", "there", "new"}

@@ -22,6 +22,11 @@ class Equipment(Struct, frozen=True):
     contexts: Mapping[str, str] = field(default_factory=dict)
     profiles: Sequence[Profile] = ()
 
+    @property
+    def lost(self) -> bool:
+        """Whether its tools are of a kernel that is gone for good."""
+        return any(getattr(tool, "lost", False) for tool in self.tools)
+
     def spelled_out(self, prompt: str) -> str:
         """The prompt as a model is sent it: behind it the texts that it names, each once."""
         names = dict.fromkeys(_MENTION.findall(prompt))

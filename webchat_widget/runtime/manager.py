@@ -44,7 +44,9 @@ class ConversationManager:
         return self._equipment.get(conv_id) or Equipment()
 
     def equip(self, conv_id: str, equipment: Equipment) -> None:
-        """Replace it; kept also while the conversation is not in memory."""
+        """Replace it. It stays while the conversation is not in memory, unless its kernel is gone for good."""
+        for other in [id for id, had in self._equipment.items() if had.lost and id not in self._live]:
+            del self._equipment[other]
         self._equipment[conv_id] = equipment
 
     async def get(self, conv_id: str) -> Conversation:

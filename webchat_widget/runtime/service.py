@@ -256,8 +256,9 @@ class ChatService:
         """Give a conversation tools of its own beside its profile's, in place of those of an earlier call.
 
         A run that starts later sees them. `contexts` are texts by name: `@name` in a prompt sends the text
-        along. `profiles` are there for its prompts only. All stay for as long as the service lives. Raises
-        NotAllowed for profiles that choose what a caller may not.
+        along. `profiles` are there for its prompts only. All stay for as long as the service lives, or
+        until the tools' kernel is gone and nobody has the conversation open. Raises NotAllowed for profiles
+        that choose what a caller may not.
         """
         self._env.profiles.check_own(profiles, tools)
         self._manager.equip(conv_id, Equipment(tools, dict(contexts), tuple(profiles)))
