@@ -69,4 +69,4 @@ def _refused(file: Path, error: Exception) -> WebChatError:
     if is_busy(error):
         owner = owner_of(file) or "somebody else"
         return ConversationHeld(f"{file} is in use by {owner}. Nothing in it was deleted: stop that first.")
-    return StoreUnavailable(f"{file} can't be changed: {error}.{advice(error)}")
+    return StoreUnavailable(f"Not all could be done in {file}: {error}.{advice(error)}")
