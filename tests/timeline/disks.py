@@ -34,13 +34,17 @@ class Disk:
         self._monkeypatch = monkeypatch
 
     def protect(self) -> None:
-        def locked(file: Path) -> int | None:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+        locked = lock._locked
+
+        def refused(file: Path) -> int | None:
+            if self._folder in file.parents:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+            return locked(file)
 
         for each in (self._folder, *self._folder.rglob("*")):
             each.chmod(0o500 if each.is_dir() else 0o400)
         if os.geteuid() == 0:
-            self._monkeypatch.setattr(lock, "_locked", locked)
+            self._monkeypatch.setattr(lock, "_locked", refused)
 
     def release(self) -> None:
         self._monkeypatch.undo()

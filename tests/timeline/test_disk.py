@@ -190,6 +190,19 @@ class TestReadOnlyPlaces:
         assert await ids(server) == ["older", "newer"]
         await server.close()
 
+    async def test_a_kernel_s_file_is_not_taken_in_and_its_run_is_left_for_later(
+        self, disk: Disk, file: Path, tmp_path: Path
+    ) -> None:
+        await left(file, said(conv_id="d"))
+        await left(there := conversation_file(tmp_path / "conversations", "c"), said("newer"))
+        disk.protect()
+        server = AdoptingStore(file, there.parent, promise=0)
+        loaded = await server.load("c")
+        assert loaded is not None
+        assert ([each["id"] for each in loaded.rows], loaded.pending) == (["newer"], [])
+        await server.close()
+        assert names(there.parent) == ["c.sqlite"]
+
 
 GARBAGE = b"This is no database. "
 
@@ -391,7 +404,9 @@ class TestOwner:
     async def test_one_that_was_killed_has_it_no_more(self, file: Path) -> None:
         with Holder(file) as first:
             first.kill()
-        assert f'"pid":{first.pid},' in Path(f"{file}-lock").read_text()
+        beside = Path(f"{file}-lock")
+        assert f'"pid":{first.pid},' in beside.read_text()
+        beside.write_text(beside.read_text() + " with a longer name")
         with Holder(file) as second:
             assert f"process {second.pid} on" in await self.refusal(SQLiteStore(file))
             second.end()
