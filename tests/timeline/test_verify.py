@@ -219,7 +219,9 @@ async def test_a_chat_that_runs_is_looked_at_and_notices_nothing(tmp_path: Path)
     goes_on = asyncio.Event()
     async with chat(file, ScriptedEngine(["Once ", goes_on, "upon a time"])) as service:
         await say(service, "Tell!")
-        await until_row(service, "message", "streaming")
+        async with asyncio.timeout(20):  # the text is on disk, and nothing is on its way there
+            while b"Once " not in (tmp_path / "timeline.sqlite-wal").read_bytes():
+                await asyncio.sleep(0.01)
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         verdict = verify(file)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
