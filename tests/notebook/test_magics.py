@@ -138,6 +138,33 @@ class TestAsking:
         assert cell.error == "KeyboardInterrupt: the answer was stopped"
         assert kernel.value("[chat.entities[0]['props']['status'], chat.text]") == ["stopped", "one "]
 
+    def test_an_interrupt_while_it_is_sent_stops_it_too(self, kernel: Kernel, tmp_path: Path) -> None:
+        """A value that says slowly what it is holds up the sending."""
+        sending, go = tmp_path / "sending", tmp_path / "go"
+        go.touch()
+        kernel.run(
+            "import pathlib\n"
+            "class Slow:\n"
+            "    def __repr__(self):\n"
+            f"        pathlib.Path({str(sending)!r}).touch()\n"
+            f"        while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n"
+            "        return 'slow'\n"
+            "script([threading.Event()])\n"
+            "it = Slow()\n"
+            "chat.context(it)"
+        )
+        go.unlink()
+        sending.unlink()
+        sent = kernel.begin("%%chat\nhi")
+        until(sending.exists, "the sending")
+        kernel.manager.interrupt_kernel()
+        go.touch()
+        cell = kernel.outcome(sent)
+        assert cell.error == "KeyboardInterrupt: the answer was stopped"
+        assert kernel.value("[row['props']['status'] for row in chat.entities if row['kind'] == 'run']") == [
+            "stopped"
+        ]
+
     def test_one_that_fails_says_why(self, kernel: Kernel) -> None:
         kernel.run("script()")
         cell = kernel.run("%%chat\nhi")

@@ -8,9 +8,11 @@ answer where it stands.
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FrameType
 
 from IPython.display import DisplayHandle, display
 
@@ -34,15 +36,19 @@ _ADVICE = (
 )
 
 
-def show(chat: ChatWidget, run: Run, *, wait: bool = True) -> None:
-    """Show a run in the output of the cell that runs now, until the run has ended.
+def show(chat: ChatWidget, send: Callable[[], Run], *, wait: bool = True) -> None:
+    """Send a prompt, and show its run in the output of the cell that runs now, until the run has ended.
 
     Without `wait` it goes on by itself, and its answer takes the place of the view; so too where it asks a
     person whom this kernel does not hear before the end of the cell. A KeyboardInterrupt stops the run, and
-    goes on when the text so far is shown. Raises what `run.wait()` raises.
+    goes on when the text so far is shown; one that comes while the prompt is sent waits until it is known
+    which run to stop, and a second one does not. Raises what `send` and `run.wait()` raise.
     """
+    run: Run | None = None
     live: _Live | None = None
     try:
+        with _interrupts_later():
+            run = send()
         live = _Live(chat, run)
         live.begin()
         if wait and live.follow():
@@ -50,16 +56,43 @@ def show(chat: ChatWidget, run: Run, *, wait: bool = True) -> None:
         else:
             live.leave()
     except KeyboardInterrupt:
-        with contextlib.suppress(WebChatError, TimeoutError):
-            run.stop()
-            run.wait(_STOP_SECONDS)
+        if run is not None:
+            with contextlib.suppress(WebChatError, TimeoutError):
+                run.stop()
+                run.wait(_STOP_SECONDS)
         if live is not None:
             live.end()
+        elif run is not None:
+            display(answer(run.rows), raw=True)
         raise
     except WebChatError:
         if live is not None:
             live.end()
         raise
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Raise the first KeyboardInterrupt of what is done here at its end, where there are signals."""
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(former):
+        yield
+        return
+    interrupted = False
+
+    def hear(signum: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            former(signum, frame)
+        interrupted = True
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if interrupted:
+        former(signal.SIGINT, None)
 
 
 class _Live:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,9 +139,9 @@ class ChatMagics(Magics):
     def _send(self, chat: ChatWidget, prompt: str, *, wait: bool = True, **chosen: str | None) -> None:
         from .live import show
 
-        run = chat.send(prompt, **{name: value for name, value in chosen.items() if value is not None})
+        named = {name: value for name, value in chosen.items() if value is not None}
         try:
-            show(chat, run, wait=wait)
+            show(chat, partial(chat.send, prompt, **named), wait=wait)
         except KeyboardInterrupt as interrupt:
             # The cells that wait behind this one are not run, as after any interrupt; our frames are no news.
             interrupt._render_traceback_ = lambda: ["KeyboardInterrupt: the answer was stopped"]  # type: ignore[attr-defined]
