@@ -299,21 +299,10 @@ class TestSecrets:
     @pytest.mark.parametrize(
         "piece",
         [
-            "x",
-            "=",
-            "a=",
-            "key=",
-            "key=a",
-            "key=(",
-            "auth(",
-            "tokens: [",
-            "key: a[",
-            "key:a|",
-            "key='a' ",
-            "key\\",
-        ]
-        + ['"', "key='", 'key="""', "'key' , ", "://a:", "--key ", "-u a", "%env ", "\n", "Bearer ", "-----"]
-        + ["-----BEGIN PRIVATE KEY-----", "authorization: ", "eyJ", " "],
+            *("x", "=", "a=", "key=", "key=a", "key=(", "auth(", "tokens: [", "key: a[", "key:a|", "key\\"),
+            *("key='a' ", '"', "key='", 'key="""', "'key' , ", "://a:", "--key ", "-u a", "%env ", "\n", " "),
+            *("-----", "-----BEGIN PRIVATE KEY-----", "Bearer ", "authorization: ", "eyJ"),
+        ],
     )
     def test_the_time_grows_with_the_text(self, piece: str) -> None:
         masked(piece * (300_000 // len(piece)))  # in minutes, where it grows with the square of that
