@@ -44,7 +44,7 @@ class ConversationManager:
         return self._equipment.get(conv_id) or Equipment()
 
     def equip(self, conv_id: str, equipment: Equipment) -> None:
-        """Replace it. It stays while the conversation is not in memory, unless its kernel is gone for good."""
+        """Replace it. It stays while the conversation is not in memory, unless its kernel is gone."""
         for other in [id for id, had in self._equipment.items() if had.lost and id not in self._live]:
             del self._equipment[other]
         self._equipment[conv_id] = equipment
