@@ -146,6 +146,25 @@ class TestAChatInTheKernel:
         asked = alone.reply(alone.tell(comm, "renderers"))
         assert asked["body"] == {"wind": "export function render() { return 1; }"}
 
+    def test_the_views_of_a_chat_draw_as_it_does(self, alone: Kernel, tmp_path: Path) -> None:
+        file = tmp_path / "wind.js"
+        file.write_text("/* one */")
+        alone.run(
+            "from webchat_widget.notebook.views import RunView, Sibling\n"
+            "chat = ChatWidget(new=True, engine=ScriptedEngine())\n"
+            f"chat.renderers['wind'] = Path({str(file)!r})\n"
+            "views = [RunView(chat, 'r'), Sibling(chat, 'other')]"
+        )
+        file.write_text("/* two */")
+        before = changes(alone)
+        alone.run("chat.renderers['weather'] = '/* new */'")
+        assert changes(alone) == before + 3
+        both = {"wind": "/* two */", "weather": "/* new */"}
+        assert alone.value("[dict(view.renderers) for view in views]") == [both, both]
+        alone.run("views[0].close(); views[0].close()")
+        alone.run("del chat.renderers['weather']")
+        assert changes(alone) == before + 5
+
     def test_nothing_of_a_renderer_is_saved_with_the_notebook(self, alone: Kernel) -> None:
         alone.run("chat = ChatWidget(new=True, engine=ScriptedEngine())")
         alone.run("chat.renderers['weather'] = '/* canary */'")
@@ -204,7 +223,7 @@ class TestRenderers:
     @pytest.mark.parametrize("kind", ["message", "Weather", "", "my kind", 3])
     def test_kinds_that_are_not_one_s_own(self, kind: Any) -> None:
         with pytest.raises(ValueError, match="a kind of your own"):
-            Renderers(lambda: None)[kind] = "export default {}"
+            Renderers()[kind] = "export default {}"
 
     @pytest.mark.parametrize(
         ("source", "error", "why"),
@@ -219,7 +238,8 @@ class TestRenderers:
     )
     def test_sources_that_are_refused(self, source: Any, error: type[Exception], why: str) -> None:
         changed: list[int] = []
-        renderers = Renderers(lambda: changed.append(1))
+        renderers = Renderers()
+        renderers.watch(lambda: changed.append(1))
         with pytest.raises(error, match=why):
             renderers["weather"] = source
         assert not renderers
@@ -227,7 +247,8 @@ class TestRenderers:
 
     def test_it_is_like_a_dict(self) -> None:
         changed: list[int] = []
-        renderers = Renderers(lambda: changed.append(1))
+        renderers = Renderers()
+        renderers.watch(lambda: changed.append(1))
         renderers.update(weather="one", wind="two")
         renderers["weather"] = "three"
         assert (dict(renderers), len(changed)) == ({"weather": "three", "wind": "two"}, 3)
@@ -240,7 +261,7 @@ class TestRenderers:
     def test_a_file_that_has_gone_is_what_it_was(self, tmp_path: Path) -> None:
         file = tmp_path / "weather.js"
         file.write_text("one")
-        renderers = Renderers(lambda: None)
+        renderers = Renderers()
         renderers["weather"] = file
         file.write_text("two")
         assert renderers["weather"] == "two"

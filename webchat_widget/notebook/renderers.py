@@ -15,16 +15,30 @@ _MAX_BYTES = 256_000
 
 class Renderers(MutableMapping[str, str]):
     """Sources of modules by the kind that they draw. One is set as its text, or as the `Path` of a file,
-    which is read again whenever somebody asks. `changed` is called after each change.
+    which is read again whenever somebody asks. Widgets that show one chat share one of these; each has a
+    function in it that is called after each change.
 
     Setting one raises ValueError for a kind that can't be a person's own and for a text that is empty or
     too long, TypeError for what is neither, and OSError for a file that can't be read.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self) -> None:
+        self._watchers: list[Callable[[], None]] = []
         self._texts: dict[str, str] = {}
         self._files: dict[str, Path] = {}
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have a function called after each change."""
+        self._watchers.append(changed)
+
+    def unwatch(self, changed: Callable[[], None]) -> None:
+        """Not any more; nothing happens where it was not."""
+        if changed in self._watchers:
+            self._watchers.remove(changed)
+
+    def _changed(self) -> None:
+        for changed in tuple(self._watchers):
+            changed()
 
     def __setitem__(self, kind: str, source: str | Path) -> None:
         if not isinstance(kind, str) or not is_own_kind(kind):

@@ -21,8 +21,7 @@ class RunView(ChatWidget):
 
     def __init__(self, chat: ChatWidget, run_id: str) -> None:
         self._written, self._memory, self._home = chat._written, chat._memory, chat._home
-        self._appear(conv_id=chat.conv_id, profile=chat.profile, _run=run_id)
-        self._renderers.update(chat._renderers)
+        self._appear(chat._renderers, conv_id=chat.conv_id, profile=chat.profile, _run=run_id)
 
     def _receive(self, _: Any, content: Any, buffers: Any) -> None:
         self.heard = True
@@ -30,7 +29,8 @@ class RunView(ChatWidget):
 
 
 class Sibling(ChatWidget):
-    """Another conversation, with what a chat has of its notebook: the same place, engine, tools and contexts.
+    """Another conversation, with what a chat has of its notebook: the same place, engine, tools, contexts
+    and renderers.
 
     Raises BadRequest for a bad `conv_id`.
     """
@@ -40,8 +40,7 @@ class Sibling(ChatWidget):
         self._written, self._memory = None, chat._memory
         self._home = home_of(conv_id, memory=self._memory)
         self._home.settle(chat._home.wishes)  # what fails is said again by whatever is asked of it
-        self._appear(conv_id=conv_id, profile=chat.profile, height=chat.height)
-        self._renderers.update(chat._renderers)
+        self._appear(chat._renderers, conv_id=conv_id, profile=chat.profile, height=chat.height)
         self._followed |= chat._followed
         if self._followed:
             after_cells(self._refresh)

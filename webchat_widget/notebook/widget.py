@@ -168,11 +168,12 @@ class ChatWidget(anywidget.AnyWidget):
             what = "model, system_prompt, tools, profiles and middlewares"
             warnings.warn(f"{what} did not reach the server: {failed.message}", stacklevel=2)
 
-    def _appear(self, **traits: str) -> None:
-        """Show the conversation of `_home` from now on."""
+    def _appear(self, renderers: Renderers | None = None, **traits: str) -> None:
+        """Show the conversation of `_home` from now on, with the renderers of another widget or its own."""
         super().__init__(**traits, _where=self._home.where, _channel=uuid.uuid4().hex)
         self._followed: set[str] = set()
-        self._renderers = Renderers(lambda: self._publish({"renderers": True}))
+        self._renderers = Renderers() if renderers is None else renderers
+        self._renderers.watch(self._draw_anew)
         self._port = Port(kernel_host(), lambda: self._home.hosted, self._publish, self._renderers)
         self._home.add(self)
         self.on_msg(self._receive)
@@ -408,6 +409,7 @@ class ChatWidget(anywidget.AnyWidget):
         if self._port is not None:
             self._port.close()
             self._home.remove(self)
+            self._renderers.unwatch(self._draw_anew)
             after_cells(self._refresh, wanted=False)
             _made.pop(self._channel, None)
         super().close()
@@ -454,6 +456,10 @@ class ChatWidget(anywidget.AnyWidget):
         """A message of a page. It may come on any thread, while a cell runs: it is only handed on."""
         if self._port is not None:
             self._port.receive(content)
+
+    def _draw_anew(self) -> None:
+        """Have pages ask for the renderers again."""
+        self._publish({"renderers": True})
 
     def _publish(self, message: JSONObject) -> None:
         """Say something to the pages. A comm that is gone is no fault of who speaks."""
