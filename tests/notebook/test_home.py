@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from tests.support.ids import without_address
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply
 from tests.support.waiting import until
@@ -423,7 +424,7 @@ class TestArguments:
             (0, "int lacks"),
             (ScriptedEngine, "ScriptedEngine is a class"),
         ],
-        ids=str,
+        ids=without_address,
     )
     def test_what_is_no_engine(self, engine: Any, sentence: str) -> None:
         with pytest.raises(TypeError, match=sentence) as error:
@@ -446,7 +447,7 @@ class TestArguments:
             (untyped, "list of functions"),
             (7, "list of functions"),
         ],
-        ids=str,
+        ids=without_address,
     )
     def test_what_is_no_tool(self, tools: Any, sentence: str) -> None:
         with pytest.raises(TypeError, match=sentence) as error:
