@@ -280,7 +280,7 @@ class _Exchange:
         try:
             message = self._session.deserialize(self._session.feed_identities(parts)[1])
             said = msgspec.convert(message["content"], _Said)
-        except (ValueError, TypeError, KeyError):  # msgspec's ValidationError is a ValueError
+        except (msgspec.MsgspecError, ValueError, TypeError, KeyError):
             said = _Said(error=_Failure("protocol", ""))
         else:
             if message["msg_type"] != MESSAGE:

@@ -30,7 +30,8 @@ from webchat_widget.notebook.toolbox import offer
 def manager(folder: Path) -> AsyncMappingKernelManager:
     """A manager as the extension leaves it; `folder` is for its kernels' connection files."""
     kernels = AsyncMappingKernelManager(connection_dir=str(folder))
-    kernels.untracked_message_types = [*kernels.untracked_message_types, MESSAGE]
+    if kernels.has_trait("untracked_message_types"):  # not in the oldest versions
+        kernels.untracked_message_types = [*kernels.untracked_message_types, MESSAGE]
     return kernels
 
 

@@ -57,6 +57,6 @@ def distinct(name: str, taken: set[str]) -> str:
 def _arguments(text: str) -> str:
     try:
         msgspec.json.decode(text, type=dict)  # as strict as servers: no NaN, no 1e999
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return "{}"
     return text
