@@ -24,12 +24,13 @@ JUPYTER_FLAGS := $(if $(PORT),--port=$(PORT)) \
 	$(if $(filter 0,$(shell id -u)),--allow-root) \
 	$(if $(filter Darwin,$(shell uname -s)),,$(if $(DISPLAY)$(WAYLAND_DISPLAY),,--no-browser))
 
-.PHONY: help run build test bench lint format floors shots clean need-python need-node
+.PHONY: help run build test bench soak lint format floors shots clean need-python need-node
 
 help:
 	@echo 'make run     open notebooks/01_hello.ipynb in JupyterLab (PORT=8899, ARGS="--no-browser ...")'
 	@echo 'make test    lint, types, unit tests, notebooks and browser tests; ends in one line that counts them'
 	@echo 'make bench   measure what a token costs'
+	@echo 'make soak    hurt the chat for hours: kills, full disks, cut lines (ARGS="kills --n 20" for less)'
 	@echo 'make lint    ruff, mypy, biome and tsc only'
 	@echo 'make format  let ruff and biome rewrite what they can'
 	@echo 'make floors  the unit tests, on the oldest versions that are allowed'
@@ -46,6 +47,9 @@ test: $(STAMPS)/test $(WIDGET) $(IPYKERNEL6) $(MARIMO)
 
 bench: $(STAMPS)/test $(WIDGET)
 	$(PY) -m tests.bench $(ARGS)
+
+soak: $(STAMPS)/test $(WIDGET)
+	$(PY) -m tests.soak --long $(ARGS)
 
 lint: $(STAMPS)/test $(STAMPS)/npm
 	@$(PY) tests/support/stages.py --only lint types
