@@ -117,12 +117,13 @@ class EventRequest(Struct, frozen=True):
 
 
 class TimelineQuery(Struct, frozen=True):
-    """GET /timeline: `since` and `before` are never both given."""
+    """GET /timeline: at most one of `since`, `before` and `unfinished` is given."""
 
     conv_id: str
     since: int | None = None
     limit: int | None = None
     before: int | None = None
+    unfinished: bool = False
 
 
 class TurnsQuery(Struct, frozen=True):
@@ -350,16 +351,23 @@ def parse_profile(body: bytes) -> str:
 
 
 def parse_timeline_query(
-    conv_id: str | None, since: str | None = None, limit: str | None = None, before: str | None = None
+    conv_id: str | None,
+    since: str | None = None,
+    limit: str | None = None,
+    before: str | None = None,
+    unfinished: str | None = None,
 ) -> TimelineQuery:
     """GET /timeline, from its arguments as they were sent."""
-    if since is not None and before is not None:
-        raise BadRequest("Send since_version or before, not both.", code="bad_query")
+    if sum(value is not None for value in (since, before, unfinished)) > 1:
+        raise BadRequest("Send one of since_version, before and unfinished, not two.", code="bad_query")
+    if unfinished not in (None, "true"):
+        raise BadRequest("unfinished must be true, or left out.", code="bad_query", field="unfinished")
     return TimelineQuery(
         check_conv_id(conv_id),
         _integer("since_version", since, 0, MAX_SEQ),
         _integer("limit", limit, 1, MAX_LIMIT),
         _integer("before", before, 0, MAX_SEQ),
+        unfinished is not None,
     )
 
 

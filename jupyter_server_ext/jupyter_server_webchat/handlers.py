@@ -58,7 +58,7 @@ class TimelineHandler(WebChatHandler):
     @authorized(action="read", resource="webchat:timeline")
     async def get(self) -> None:
         """The rows of a conversation."""
-        names = ("conv_id", "since_version", "limit", "before")
+        names = ("conv_id", "since_version", "limit", "before", "unfinished")
         query = parse_timeline_query(*(self.argument(name) for name in names))
         page, epoch = await self.service.timeline(query)
         self.set_header("X-Timeline-Version", str(page.version))

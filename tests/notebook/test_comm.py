@@ -88,6 +88,7 @@ class TestOps:
         newest = line.ask("timeline", conv_id="c", limit=1)
         assert newest["headers"]["X-Timeline-More"] == "true"
         assert [row["id"] for row in newest["body"]] == [f"{run}:text:1"]
+        assert line.ask("timeline", conv_id="c", unfinished=True)["body"] == []
         earlier = line.ask("timeline", conv_id="c", before=newest["body"][0]["createdSeq"], limit=9)
         assert [row["id"] for row in earlier["body"]] == [run, f"{run}:user"]
         both = line.ask("timeline", conv_id="c", before=1, since_version=1)
@@ -114,7 +115,7 @@ class TestOps:
     def test_ping(self) -> None:
         line = Line(ScriptedEngine("Hello."))
         stream = line.open()
-        assert line.ask("ping", stream=stream)["body"] == {"version": 0}
+        assert line.ask("ping", stream=stream)["body"] == {"version": 0, "notices": []}
         line.say()
         line.until_type("run.finished")
         version = line.ask("ping", stream=stream)["body"]["version"]

@@ -191,7 +191,7 @@ async def test_a_ping_is_answered(join: Callable[..., Any], conv: str, ping: str
         await reader.socket.write_message(ping)
         pong = await reader.next()
     assert (pong["n"], pong["event"]["type"]) == (2, "ws.pong")
-    assert pong["event"]["data"] == {"version": 0}
+    assert pong["event"]["data"] == {"version": 0, "notices": []}
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,28 @@ class TestLimit:
         assert page(FIVE, 9, limit=5) == Page(FIVE, 9, False)
 
 
+class TestUnfinished:
+    def test_a_run_and_what_is_open_of_it_wherever_they_are(self) -> None:
+        rows = [
+            ("ran", "run", {"status": "finished"}),
+            ("runs", "run", {"status": "started"}),
+            ("runs:user", "message", {"role": "user"}),
+            ("said", "message", {"role": "assistant", "streaming": False}),
+            ("calls", "tool_call", {"done": False}),
+            ("called", "tool_call", {"done": True}),
+            ("waits", "run", {"status": "queued"}),
+            ("pauses", "debugger_pause", {"status": "paused"}),
+            ("own", "weather", {"status": "started"}),
+        ]
+        timeline = [
+            entity({"id": id, "kind": kind, "createdSeq": at, "version": at, "props": props})
+            for at, (id, kind, props) in enumerate(rows, 1)
+        ]
+        found = page(timeline, 9, unfinished=True)
+        assert [each["id"] for each in found.entities] == ["runs", "calls", "waits", "pauses"]
+        assert (found.version, found.more) == (9, False)
+
+
 class TestBefore:
     def test_the_page_before_a_row_does_not_hold_it(self) -> None:
         found = page(FIVE, 9, before=4, limit=2)

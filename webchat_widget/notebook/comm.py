@@ -77,6 +77,8 @@ class Outlet:
         self._frames: list[JSONObject] = []
         self._next = 0.0
         """When frames may go out again."""
+        self.sent = 0
+        """Messages that went out, pieces counted."""
         self._room = asyncio.Event()
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -123,6 +125,7 @@ class Outlet:
         self._task = None
 
     async def _put_out(self, message: JSONObject, text: str) -> None:
+        self.sent += 1
         if len(text) <= _PIECE:
             self._send(message)
             if len(text) > _SMALL:
@@ -132,6 +135,7 @@ class Outlet:
         name = uuid.uuid4().hex
         for index, part in enumerate(parts):
             self._send({"piece": {"of": name, "index": index, "count": len(parts)}, "text": part})
+            self.sent += 1
             await asyncio.sleep(len(part) / _BYTES_PER_SECOND)
 
 
@@ -198,6 +202,11 @@ class Port:
             decoded["n"] += self._before
             await self._outlet.frame(decoded)
             self._n = decoded["n"]
+
+    @property
+    def taken(self) -> int:
+        """`Reader.taken`: a long message goes out slowly, and no page is to blame."""
+        return self._outlet.sent
 
     def end(self, code: int) -> None:
         """The pool has closed the stream: pages that still want it open it again."""
@@ -266,8 +275,8 @@ class Port:
 
     async def _timeline(self, rid: str, body: JSONObject) -> _Reply:
         self._own(body)
-        names = ("conv_id", "since_version", "limit", "before")
-        query = parse_timeline_query(*(None if body.get(n) is None else str(body[n]) for n in names))
+        names = ("conv_id", "since_version", "limit", "before", "unfinished")
+        query = parse_timeline_query(*(_argument(body.get(name)) for name in names))
         page, epoch = await (await self._service()).timeline(query)
         headers = {
             "X-Timeline-Version": str(page.version),
@@ -376,6 +385,11 @@ class _Reader:
         """Hand a frame on."""
         await self._port.send(frame)
 
+    @property
+    def taken(self) -> int:
+        """What has gone out."""
+        return self._port.taken
+
     def close(self, code: int, reason: str) -> None:
         """Tell the pages, where it was not the port itself that hung up."""
         opened, self._open = self._open, False
@@ -394,6 +408,13 @@ def _checked(body: Any) -> JSONObject:
     if len(text) > _MAX_BODY:
         raise TooLarge(f"The request is larger than {_MAX_BODY:,} bytes.", code="body_too_large")
     return decode_json(text)
+
+
+def _argument(value: Any) -> str | None:
+    """A value of a body as a route's address has it."""
+    if value is None:
+        return None
+    return "true" if value is True else str(value)
 
 
 def _refusal(status: int, error: WebChatError | None) -> _Reply:

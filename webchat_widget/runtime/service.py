@@ -111,7 +111,14 @@ class ChatService:
         else:
             entities = [entity(row) for row in loaded.rows] if loaded else []
             at = loaded.version if loaded else 0
-        chosen = page(entities, at, since=query.since, limit=query.limit, before=query.before)
+        chosen = page(
+            entities,
+            at,
+            since=query.since,
+            limit=query.limit,
+            before=query.before,
+            unfinished=query.unfinished,
+        )
         return chosen, self._epoch
 
     async def turns(self, query: TurnsQuery) -> TurnsPage:
@@ -149,9 +156,10 @@ class ChatService:
         return self._hello(await self._manager.get(conv_id), profile)
 
     def pong(self, conv_id: str) -> Control:
-        """The answer to a reader's ping."""
+        """The answer to a reader's ping: what it may have missed, and may not know of the host yet."""
         live = self._manager.live(conv_id)
-        return Control("ws.pong", conv_id, {"version": live.stream.committed if live else 0})
+        version = live.stream.committed if live else 0
+        return Control("ws.pong", conv_id, {"version": version, "notices": self._env.store.notices})
 
     async def stop(self, conv_id: str, run_id: str | None) -> None:
         """End a run; nothing happens where nothing runs. Done when its terminal frame is stored.
@@ -347,6 +355,8 @@ class ChatService:
         record = await self._env.store.key(user, request.key)
         if record is not None and record.created > self._env.now_ms() - KEY_LIFETIME_MS:
             _same_body(record.digest, request)
+            if request.conv_id is None:  # who has the conversation by now is the one to answer
+                await self._manager.get(record.body["conv_id"])
             return Reply(record.status, record.body, replayed=True)
         return await self._take(request, user)
 

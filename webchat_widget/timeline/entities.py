@@ -10,15 +10,17 @@ from typing import Any
 
 from webchat_widget.typing import Entity
 
-__all__ = ["Row", "entity", "is_terminal"]
+__all__ = ["Row", "entity", "is_open", "is_terminal"]
 
 Row = dict[str, Any]
 
 _TERMINAL_RUN = frozenset({"finished", "stopped", "failed"})
 _ENDED = frozenset({"completed", "error"})
+_ENDING = frozenset({"run", "tool_call", "planning", "thinking_mode", "debugger_pause"})
+"""Kinds of rows that come to an end, beside messages."""
 
 
-def is_terminal(row: Row) -> bool:
+def is_terminal(row: Row | Entity) -> bool:
     """True where the row has ended for good: no later frame may undo it."""
     props = row["props"]
     match row["kind"]:
@@ -33,6 +35,13 @@ def is_terminal(row: Row) -> bool:
         case "debugger_pause":
             return bool(props.get("status") != "paused")
     return False
+
+
+def is_open(row: Row | Entity) -> bool:
+    """True where the row is a run that has not ended, or one that a run must still bring to its end."""
+    if row["kind"] == "message":
+        return row["props"].get("role") != "user" and not is_terminal(row)
+    return row["kind"] in _ENDING and not is_terminal(row)
 
 
 def entity(row: Row) -> Entity:

@@ -6,6 +6,8 @@ from msgspec import Struct
 
 from webchat_widget.typing import Entity
 
+from .entities import is_open
+
 __all__ = ["Page", "page"]
 
 
@@ -24,12 +26,16 @@ def page(
     since: int | None = None,
     limit: int | None = None,
     before: int | None = None,
+    unfinished: bool = False,
 ) -> Page:
     """Choose from all `entities`, which are in `createdSeq` order; so is what is returned.
 
     Alone: all. `limit`: the newest. `before` (a createdSeq): the page before it. `since`: rows that changed
     after that version; where `limit` cuts, those with the lowest versions, so that asking again goes on.
+    `unfinished`: runs that have not ended, and what they have not brought to its end, wherever it is.
     """
+    if unfinished:
+        entities = [e for e in entities if is_open(e)]
     if since is not None:
         changed = [e for e in entities if e["version"] > since]
         if limit is None or len(changed) <= limit:

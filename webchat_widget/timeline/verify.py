@@ -19,7 +19,7 @@ from webchat_widget.requests import ChatRequest, Overrides
 from webchat_widget.sem.frames import MAX_SEQ
 from webchat_widget.turns import Message
 
-from .entities import Row, is_terminal
+from .entities import Row, is_open, is_terminal
 
 __all__ = ["HASH_BYTES", "RULES", "Breach", "Kept", "breaches"]
 
@@ -128,7 +128,7 @@ class _Inspection:
                     self._say(
                         id, "props", f"A {kind} needs the text {name!r}, and it is {props.get(name)!r}."
                     )
-            if _is_open(row) and run_id not in self._unfinished:
+            if kind != "run" and is_open(row) and run_id not in self._unfinished:
                 self._say(id, "open", f"The {kind} never ended, and its run is not under way.")
 
     def runs(self) -> None:
@@ -219,15 +219,6 @@ class _Inspection:
     def _of_run(self, run_id: str, rule: str, what: str) -> None:
         if self._kinds.get(run_id) != "run":
             self._say(run_id, rule, f"{what}, but the run has no row.")
-
-
-def _is_open(row: Row) -> bool:
-    """Whether a run must still bring the row to its end."""
-    if row["kind"] == "message":
-        return row["props"].get("role") != "user" and not is_terminal(row)
-    return row["kind"] in ("tool_call", "planning", "thinking_mode", "debugger_pause") and not is_terminal(
-        row
-    )
 
 
 def _misplaced(messages: Sequence[Message]) -> str | None:
