@@ -14,12 +14,13 @@ from tests.timeline.kernels import Holder
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import (
     ConversationHeld,
+    KeyReused,
     NotAllowed,
     QueueFull,
     StoreUnavailable,
     WebChatError,
 )
-from webchat_widget.requests import Overrides, TimelineQuery
+from webchat_widget.requests import ChatRequest, Overrides, TimelineQuery
 from webchat_widget.runtime.environment import RuntimeSettings
 from webchat_widget.runtime.pool import PoolSettings
 from webchat_widget.timeline.entities import Row
@@ -369,6 +370,59 @@ class TestHeldByAKernel:
             await page.until("run.finished")
             with pytest.raises(ConversationHeld):
                 await here.rows()
+
+
+class TestKeys:
+    """Where the answer to a prompt was lost, it comes again, to whoever has the conversation by then."""
+
+    PROMPT = ChatRequest("1", key="k", digest="1")
+
+    @staticmethod
+    def kernel_of(start: Start, folder: Path, conv_id: str) -> Awaitable[Chat]:
+        store = SQLiteStore(conversation_file(folder / "conversations", conv_id))
+        return start(ScriptedEngine(), store=store)
+
+    async def test_a_new_host_knows_the_key_by_which_a_conversation_began(
+        self, server: Host, start: Start, tmp_path: Path
+    ) -> None:
+        here = await server("one")
+        first = await here.service.chat(self.PROMPT, "ada")
+        conv_id = first.body["conv_id"]
+        assert await here.service.hand_over(conv_id) is True
+        there = await self.kernel_of(start, tmp_path, conv_id)
+        again = await there.service.chat(self.PROMPT)
+        assert (again.body, again.replayed) == (first.body, True)
+        with pytest.raises(KeyReused):
+            await there.service.chat(ChatRequest("2", key="k", digest="2"))
+
+    async def test_the_old_host_sends_who_repeats_it_to_the_new_one(
+        self, server: Host, start: Start, tmp_path: Path
+    ) -> None:
+        here = await server("one")
+        first = await here.service.chat(self.PROMPT, "ada")
+        conv_id = first.body["conv_id"]
+        await here.service.hand_over(conv_id)
+        there = await self.kernel_of(start, tmp_path, conv_id)
+        await there.service.start()
+        with pytest.raises(ConversationHeld, match="runs in a notebook's kernel"):
+            await here.service.chat(self.PROMPT, "ada")
+        rows = await there.rows(conv_id)
+        await there.service.close()
+        again = await here.service.chat(self.PROMPT, "ada")
+        assert (again.body, again.replayed) == (first.body, True)
+        assert await here.rows(conv_id) == rows
+        assert [each.conv_id for each in await here.service.conversations()] == [conv_id]
+
+    async def test_a_prompt_of_a_kernel_that_comes_again_to_the_server_is_no_second_run(
+        self, server: Host, kernel: Host
+    ) -> None:
+        """The kernel knows no users, the server does."""
+        there = await kernel("one")
+        first = await asked(there, "1", key="k")
+        await there.service.close()
+        here = await server()
+        again = await here.service.chat(ChatRequest("1", "c", key="k", digest="1"), "ada")
+        assert (again.body, again.replayed) == (first, True)
 
 
 class TestLeftByAKernel:

@@ -22,6 +22,7 @@ from tests.support.waiting import until
 from tests.timeline.kernels import Holder
 from webchat_widget.timeline.files import FOLDER, conversation_file
 from webchat_widget.timeline.sqlite import SQLiteStore
+from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Batch, KeyRecord, PendingRun, TurnRecord
 from webchat_widget.turns import Message
 
@@ -86,6 +87,17 @@ def keep(file: Path, conv_id: str, days: int = NEW, text: str = "Hi!", *, waits:
         await store.close()
 
     asyncio.run(write())
+
+
+def hand_over(file: Path, folder: Path, conv_id: str) -> None:
+    """Give a conversation to a kernel."""
+
+    async def give() -> None:
+        store = AdoptingStore(file, folder)
+        assert await store.hand_over(conv_id)
+        await store.close()
+
+    asyncio.run(give())
 
 
 @pytest.fixture
@@ -278,6 +290,18 @@ class TestPrune:
         assert "0 conversations." in tell("prune", "--older-than", "90d", "--conv", "new").out
         assert "1 conversation." in tell("prune", "--older-than", "90d", "--conv", "old").out
         assert tables(timeline)["conversations"] == 1
+
+    def test_the_keys_of_one_that_has_moved_go_with_it(
+        self, timeline: Path, folder: Path, tell: Tell
+    ) -> None:
+        keep(timeline, "moved", OLD)
+        hand_over(timeline, folder, "moved")
+        assert tables(timeline)["keys"] == 1
+        assert "Deleted: 0 conversations." in tell("prune", "--older-than", "90d", "--db", timeline).out
+        assert tables(timeline)["keys"] == 1, "it lives on, and a prompt of it may come again"
+        assert "Deleted: 1 conversation." in tell("prune", "--conv", "moved").out
+        assert list(folder.iterdir()) == []
+        assert not any(tables(timeline).values())
 
     def test_a_kernels_file_goes_with_its_conversation(self, folder: Path, tell: Tell) -> None:
         keep(conversation_file(folder, "own"), "own", OLD)

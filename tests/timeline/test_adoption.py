@@ -435,7 +435,7 @@ class TestTrouble:
 
 
 class TestHandOver:
-    async def test_all_of_it_is_where_a_kernel_looks_and_nothing_is_left(self, places: Places) -> None:
+    async def test_all_of_it_is_where_a_kernel_looks_and_only_its_key_is_left(self, places: Places) -> None:
         server = places.server()
         await server.write(whole())
         await server.save_settings("c", SETTINGS, 5)
@@ -459,7 +459,7 @@ class TestHandOver:
             "turns": 0,
             "blocks": 0,
             "records": 0,
-            "keys": 1,
+            "keys": 2,
         }
 
     async def test_an_unknown_one_makes_no_file(self, places: Places) -> None:
@@ -519,7 +519,7 @@ class TestHandOver:
         )
         assert await server.hand_over("c") is True
         await server.close()
-        assert places.count(places.database)["keys"] == 2
+        assert places.count(places.database)["keys"] == 3
 
 
 _KERNELS = """

@@ -192,6 +192,19 @@ class TestKeys:
         assert await any_store.key("bob", "k") is None
         assert await any_store.key("ada", "other") is None
 
+    async def test_who_is_nobody_in_particular_has_everybody_s_keys_and_shares_its_own(
+        self, any_store: SQLiteStore
+    ) -> None:
+        """A conversation moves between a server, which knows its users, and a kernel, which does not."""
+        await any_store.write(batch(key=self.record("of ada")))
+        await any_store.write(batch(key=self.record("of nobody", user="")))
+        assert await any_store.key("", "of ada") == self.record("of ada")
+        assert await any_store.key("ada", "of nobody") == self.record("of nobody", user="")
+        await any_store.write(batch(key=self.record("of nobody", created=1)))
+        assert await any_store.key("ada", "of nobody") == self.record("of nobody", created=1)
+        assert await any_store.key("bob", "of nobody") == self.record("of nobody", user="")
+        assert await any_store.key("", "of nobody") == self.record("of nobody", user="")
+
     async def test_the_next_key_sweeps_those_older_than_a_week(self, any_store: SQLiteStore) -> None:
         now = 2 * KEY_LIFETIME_MS
         await any_store.write(batch(key=self.record("too old", created=now - KEY_LIFETIME_MS - 1)))

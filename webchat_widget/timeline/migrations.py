@@ -90,6 +90,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX records_in_order ON records (conv_id, seq);
     """,
+    "CREATE INDEX keys_by_name ON keys (key);",
 )
 
 

@@ -149,7 +149,11 @@ class TimelineStore(Protocol):
         ...
 
     async def key(self, user: str, key: str) -> KeyRecord | None:
-        """The record of an idempotency key; whether it is too old to count is the caller's to say."""
+        """The record of an idempotency key; whether it is too old to count is the caller's to say.
+
+        Where nobody knows who asks, as in a kernel, `user` is "": its keys are everybody's, and everybody's
+        are its own. A conversation that moves, and a page with it, is known by another name at its new place.
+        """
         ...
 
     async def save_settings(self, conv_id: str, settings: JSONObject, now: int) -> None:

@@ -35,7 +35,6 @@ _KIND = "a Jupyter server"
 _Content = dict[str, list[tuple[Any, ...]]]
 """Rows by table, whole and in the order of the schema's columns."""
 
-_KEY_OF = "CASE WHEN json_valid(body) THEN json_extract(body, '$.conv_id') END = ?"
 OF = {
     "conversations": "conv_id = ?",
     "entities": "conv_id = ?",
@@ -44,7 +43,7 @@ OF = {
     "blocks": "conv_id = ?",
     "records": "conv_id = ?",
     "grants": "conv_id = ?",
-    "keys": _KEY_OF,
+    "keys": f"{statements.KEY_CONVERSATION} = ?",
 }
 """Each table, and which of its rows belong to a conversation."""
 
@@ -167,7 +166,8 @@ def _look(db: Database, path: Path, conv_id: str) -> Loaded | None:
 
 
 def _hand_over(db: Database, path: Path, conv_id: str) -> bool:
-    """Write the conversation, and what a kernel left of it earlier, to the kernel's file; then forget it."""
+    """Write the conversation, and what a kernel left of it earlier, to the kernel's file; then forget it, but
+    for its keys."""
     db.check_writable()
     if not _exists(path, conv_id) and not _knows(db, conv_id):
         return False
@@ -185,7 +185,8 @@ def _hand_over(db: Database, path: Path, conv_id: str) -> bool:
                 kernel.executemany(_MERGE[table], rows)
         with transaction(db):
             for table, its in OF.items():
-                db.execute(f"DELETE FROM {table} WHERE {its}", (conv_id,))
+                if table != "keys":  # a prompt that comes again without a conv_id is known by its key only
+                    db.execute(f"DELETE FROM {table} WHERE {its}", (conv_id,))
     return True
 
 

@@ -20,7 +20,6 @@ from .snapshot import snapshot
 __all__ = ["Listed", "Verdict", "counts", "entities", "listed", "verify"]
 
 _TABLES = ("conversations", "entities", "runs", "turns", "records", "blocks", "grants")
-_KEY_CONVERSATION = "CASE WHEN json_valid(body) THEN json_extract(body, '$.conv_id') END"
 
 
 class Listed(Struct, frozen=True):
@@ -113,7 +112,7 @@ def _kept(db: sqlite3.Connection) -> Iterator[tuple[str, Kept]]:
     cursor = db.cursor()
     cursor.row_factory = _named
     keys: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for key in cursor.execute(f"SELECT *, {_KEY_CONVERSATION} AS conv_id FROM keys"):
+    for key in cursor.execute(f"SELECT *, {statements.KEY_CONVERSATION} AS conv_id FROM keys"):
         keys[str(key["conv_id"] or "")].append(key)
     ids = {id for table in _TABLES for (id,) in db.execute(f"SELECT DISTINCT conv_id FROM {table}")}
     for conv_id in sorted(ids | keys.keys()):

@@ -14,8 +14,16 @@ from .connection import Database, advice, connect, is_busy, remove, transaction
 from .inspection import Listed, listed
 from .lock import owner_of
 from .snapshot import snapshot
+from .statements import KEY_CONVERSATION
 
 __all__ = ["chosen", "prune"]
+
+_KEPT_KEYS = f"""
+    FROM keys WHERE {KEY_CONVERSATION} = ?1 AND (?2 IS NULL OR created < ?2)
+    AND ?1 NOT IN (SELECT conv_id FROM conversations)
+"""
+"""The keys that a conversation has left here when it moved. Age alone is no reason: it lives elsewhere, and
+keys don't grow old."""
 
 
 def chosen(db: sqlite3.Connection, *, before: int | None, conv_id: str | None) -> list[Listed]:
@@ -42,13 +50,16 @@ def prune(
     sqlite3.DatabaseError where it is damaged.
     """
     with snapshot(file) as seen:  # most files need not be opened: that waits for nobody, and changes none
-        if not chosen(seen, before=before, conv_id=conv_id):
+        if not chosen(seen, before=before, conv_id=conv_id) and not _keeps_keys(seen, before, conv_id):
             return []
     try:
         with closing(connect(str(file), kind="jupyter webchat timeline prune")) as db:
             gone = chosen(db, before=before, conv_id=conv_id)
-            if gone:
-                _delete(db, gone)
+            keys = _keeps_keys(db, before, conv_id)
+            if gone or keys:
+                with transaction(db):
+                    _delete(db, gone)
+                    db.execute(f"DELETE {_KEPT_KEYS}", (conv_id, before))
                 if drop_empty and statements.is_empty(db):
                     remove(db, file)
                 else:
@@ -58,11 +69,14 @@ def prune(
     return gone
 
 
+def _keeps_keys(db: sqlite3.Connection, before: int | None, conv_id: str | None) -> bool:
+    return db.execute(f"SELECT 1 {_KEPT_KEYS}", (conv_id, before)).fetchone() is not None
+
+
 def _delete(db: Database, gone: list[Listed]) -> None:
-    with transaction(db):
-        for each in gone:
-            for table, its in OF.items():
-                db.execute(f"DELETE FROM {table} WHERE {its}", (each.conv_id,))
+    for each in gone:
+        for table, its in OF.items():
+            db.execute(f"DELETE FROM {table} WHERE {its}", (each.conv_id,))
 
 
 def _refused(file: Path, error: Exception) -> WebChatError:

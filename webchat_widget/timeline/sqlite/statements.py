@@ -15,6 +15,7 @@ from webchat_widget.typing import JSONObject
 from . import records
 
 __all__ = [
+    "KEY_CONVERSATION",
     "KEY_LIFETIME_MS",
     "UPSERT_ROW",
     "conversations",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 KEY_LIFETIME_MS = 7 * 24 * 3600 * 1000
+KEY_CONVERSATION = "CASE WHEN json_valid(body) THEN json_extract(body, '$.conv_id') END"
+"""The conversation of a row of `keys`, in SQL; NULL where it names none."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.decode
@@ -142,11 +145,13 @@ def _load(db: sqlite3.Connection, conv_id: str) -> Loaded | None:
 
 
 def key(db: sqlite3.Connection, user: str, key: str) -> KeyRecord | None:
-    """The record of an idempotency key, however old."""
+    """The record of an idempotency key, however old; the user's own before one of nobody in particular."""
     row = db.execute(
-        "SELECT digest, status, body, created FROM keys WHERE user = ? AND key = ?", (user, key)
+        "SELECT user, digest, status, body, created FROM keys "
+        "WHERE key = ?2 AND (user IN (?1, '') OR ?1 = '') ORDER BY user = ?1 DESC, created DESC LIMIT 1",
+        (user, key),
     ).fetchone()
-    return None if row is None else KeyRecord(user, key, row[0], row[1], _decode(row[2]), row[3])
+    return None if row is None else KeyRecord(row[0], key, row[1], row[2], _decode(row[3]), row[4])
 
 
 def save_settings(db: sqlite3.Connection, conv_id: str, settings: JSONObject, now: int) -> None:
