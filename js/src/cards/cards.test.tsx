@@ -23,7 +23,7 @@ function draw(kind: string, props: Record<string, unknown>, id = "r:x:1", run = 
     calls: store.ofKind("tool_call"),
     approve: vi.fn(async (_answer: unknown): Promise<string | null> => null),
     loadMath: () => new Promise(() => {}),
-    stop: vi.fn(),
+    withdraw: vi.fn(async () => {}),
     outbox: { retry: vi.fn(), discard: vi.fn() },
   };
   const entity = {
@@ -191,8 +191,8 @@ describe("cards", () => {
     expect(session.outbox.discard).toHaveBeenCalledWith("key");
   });
 
-  it("a queued prompt tells its place and can be cancelled", async () => {
-    const { el, session } = draw("message", {
+  it("a queued prompt tells its place and can be taken out of the queue", async () => {
+    const { el, session, view } = draw("message", {
       role: "user",
       content: "hi",
       status: "queued",
@@ -200,8 +200,9 @@ describe("cards", () => {
       runId: "q",
     });
     expect(el.textContent).toContain("next in line");
-    await click(el, ".wc-link");
-    expect(session.stop).toHaveBeenCalledWith("q");
+    await click(el, "[data-part=remove-prompt]");
+    expect(session.withdraw).toHaveBeenCalledWith("q");
+    expect(view.goOn).toHaveBeenCalled();
   });
 
   it("thinking opens on a click, and tells how long it took", async () => {

@@ -1,4 +1,4 @@
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { Entity } from "../timeline/entities";
 import { useView } from "../view/hooks";
 import { Icon } from "../view/icons";
@@ -8,7 +8,14 @@ import { str } from "./parts";
 
 /** What a person wrote: as it was typed, no Markdown. Also while it is on its way, in the queue, or failed. */
 export function UserCard({ entity }: { entity: Entity }) {
-  const { session, edit } = useView();
+  const { session, edit, goOn } = useView();
+  const [removing, setRemoving] = useState(false);
+  const remove = async (run: string) => {
+    setRemoving(true);
+    await session.withdraw(run);
+    setRemoving(false); // it is still there only where that did not work
+    goOn();
+  };
   const { content, images, status, error, queuePosition, runId } = entity.props;
   const pictures = useMemo(() => readPictures(images), [images]);
   const local = entity.props.local === true;
@@ -29,8 +36,15 @@ export function UserCard({ entity }: { entity: Entity }) {
           <Icon name="clock" />
           <span>{queued(queuePosition)}</span>
           {typeof runId === "string" && (
-            <button type="button" class="wc-link" onClick={() => void session.stop(runId)}>
-              Cancel
+            <button
+              type="button"
+              class="wc-link"
+              data-part="remove-prompt"
+              title="Take this prompt out of the queue"
+              disabled={removing}
+              onClick={() => void remove(runId)}
+            >
+              Remove
             </button>
           )}
         </div>

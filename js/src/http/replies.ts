@@ -33,6 +33,8 @@ export interface TimelineQuery {
   readonly since?: number;
   readonly before?: number;
   readonly limit?: number;
+  /** Only runs that have not ended, and what is open of them. */
+  readonly unfinished?: boolean;
 }
 
 export interface ChatRequest {
@@ -167,12 +169,14 @@ export function code({ body }: Reply): string {
 }
 
 /** What a query says, by the names that hosts know. */
-export function parameters({ convId, since, before, limit }: TimelineQuery): Record<string, string | number> {
+export function parameters(query: TimelineQuery): Record<string, string | number> {
+  const { convId, since, before, limit, unfinished = false } = query;
   return {
     conv_id: convId,
     ...(since === undefined ? {} : { since_version: since }),
     ...(before === undefined ? {} : { before }),
     ...(limit === undefined ? {} : { limit }),
+    ...(unfinished ? { unfinished: "true" } : {}),
   };
 }
 

@@ -47,6 +47,20 @@ export function readHello(data: Record<string, unknown>): Hello {
   };
 }
 
+export interface Pong {
+  readonly version: number;
+  /** What a person should know of the host's timeline by now; null where the host does not say. */
+  readonly notices: readonly string[] | null;
+}
+
+export function readPong(data: Record<string, unknown>): Pong {
+  const { version, notices } = data;
+  return {
+    version: isCount(version) ? version : 0,
+    notices: Array.isArray(notices) ? notices.map(String) : null,
+  };
+}
+
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

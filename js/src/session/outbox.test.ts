@@ -1,5 +1,6 @@
 // @vitest-environment node
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { ApiError } from "../http/replies";
 import { FakeHost, failure } from "../testing/fakeHost";
 import type { Entity } from "../timeline/entities";
 import { Session } from "./session";
@@ -106,14 +107,14 @@ describe("a prompt on its way", () => {
         idempotencyKey: request.key,
       });
       const run = session.store.get("r2") as Entity;
-      expect(session.outbox.showsRun(run)).toBe(true);
+      expect(session.outbox.rowOf(run)).toBe(request.key);
       return { status: "queued", runId: "r2", queuePosition: 2 };
     };
     session.send("second", "default");
     await settle();
     expect(local()).toHaveLength(1);
     expect(local()[0]?.props).toMatchObject({ status: "queued", queuePosition: 2, runId: "r2" });
-    expect(session.outbox.showsRun(session.store.get("r2") as Entity)).toBe(true);
+    expect(session.outbox.rowOf(session.store.get("r2") as Entity)).toBe(local()[0]?.id);
     host.emit("run.queued", "r2", { runId: "r2", status: "queued", queuePosition: 1 });
     expect(local()[0]?.props.queuePosition).toBe(1);
     arrive("r2", "second", host.chats[0]?.key ?? "");
@@ -133,18 +134,32 @@ describe("a prompt on its way", () => {
     session.send("the same words", "default");
     const data = { runId: "r9", status: "queued", prompt: "the same words", queuePosition: 1 };
     host.emit("run.queued", "r9", { ...data, idempotencyKey: "theirs" });
-    expect(session.outbox.showsRun(session.store.get("r9") as Entity)).toBe(false);
+    expect(session.outbox.rowOf(session.store.get("r9") as Entity)).toBeNull();
   });
 
-  it("survives a restart of the host", async () => {
-    host.reply = () => ({ status: "queued", runId: "r2", queuePosition: 1 });
+  it("that waits is the host's after a restart, which knows it as its run", async () => {
+    host.reply = ({ prompt, key }) => {
+      const data = { runId: "r2", status: "queued", prompt, queuePosition: 1, idempotencyKey: key };
+      host.emit("run.queued", "r2", data);
+      return { status: "queued", runId: "r2", queuePosition: 1 };
+    };
     session.send("second", "default");
     await settle();
+    expect(local()).toHaveLength(1);
     host.restart();
     await settle(5000);
-    expect(local()).toHaveLength(1);
+    expect(local()).toEqual([]);
+    expect(session.runs.value).toMatchObject([{ id: "r2", props: { status: "queued", prompt: "second" } }]);
     arrive("r2", "second", host.chats[0]?.key ?? "");
     expect(rows()).toEqual(host.store.snapshot());
+  });
+
+  it("that is not answered yet stays over a restart", async () => {
+    host.chat = () => new Promise(() => {});
+    session.send("second", "default");
+    host.restart();
+    await settle(5000);
+    expect(local()).toMatchObject([{ props: { status: "pending" } }]);
   });
 });
 
@@ -296,6 +311,31 @@ describe("a session", () => {
     expect(session.notice.value).toContain("Jupyter cannot be reached.");
     session.send("on", "default");
     expect(session.notice.value).toBeNull();
+  });
+
+  it.each([
+    ["store_unavailable", "It has ended, but that could not be stored; it is tried again. The disk is full."],
+    ["conversation_held", "Stop was refused. The disk is full."],
+  ])("says what became of a Stop that its host did not carry out: %s", async (code, sentence) => {
+    host.stop = () => Promise.reject(new ApiError("http", "The disk is full.", 503, code));
+    await session.stop("r");
+    expect(session.notice.value).toBe(sentence);
+  });
+
+  it("asks the host how it is when it refused, and when it takes again what it refused", async () => {
+    const { probes } = host;
+    session.send("one", "default");
+    await settle();
+    expect(host.probes).toBe(probes);
+    host.health = { ...host.health, notices: ["The timeline can only be read."] };
+    host.failChat = [failure("http", "The timeline can only be read.")];
+    session.send("two", "default");
+    await settle();
+    expect(session.health.value?.notices).toEqual(["The timeline can only be read."]);
+    host.health = { ...host.health, notices: [] };
+    session.outbox.retry(host.chats[1]?.key ?? "");
+    await settle();
+    expect(session.health.value?.notices).toEqual([]);
   });
 
   it("renders many deltas as one change a frame", async () => {

@@ -2,11 +2,16 @@ import type { Picture } from "../http/replies";
 import { newKey } from "../ids";
 import type { Entity } from "../timeline/entities";
 import type { TimelineStore } from "../timeline/store";
-import { asFailure, type Transport } from "../transport/transport";
+import { asFailure, type Failure, type Transport } from "../transport/transport";
 
 /** Is this row a prompt that only this page knows yet? Its id is its idempotency key. */
 export function isLocal(entity: Entity): boolean {
   return entity.kind === "message" && entity.props.local === true;
+}
+
+/** A prompt of this page's that its host knows nothing of yet, as far as the page can tell. */
+export function isOurs(entity: Entity): boolean {
+  return isLocal(entity) && entity.props.status !== "queued";
 }
 
 /** A prompt that its session never saw arrive. */
@@ -39,10 +44,18 @@ export class Outbox {
   readonly #transport: Transport;
   readonly #store: TimelineStore;
   readonly #convId: string;
+  readonly #answered: (failure: Failure | null) => void;
   readonly #waiting = new Map<string, Waiting>();
   readonly #closing = new AbortController();
 
-  constructor(transport: Transport, store: TimelineStore, convId: string) {
+  /** `answered` hears what came of each attempt to send a prompt. */
+  constructor(
+    transport: Transport,
+    store: TimelineStore,
+    convId: string,
+    answered: (failure: Failure | null) => void = () => {},
+  ) {
+    this.#answered = answered;
     this.#transport = transport;
     this.#store = store;
     this.#convId = convId;
@@ -94,10 +107,10 @@ export class Outbox {
     this.#store.removeEntity(key);
   }
 
-  /** Is this queued run's prompt on the screen as one of our own rows? */
-  showsRun(run: Entity): boolean {
+  /** The row on the screen that shows this queued run's prompt, where it is one of our own; its id. */
+  rowOf(run: Entity): string | null {
     const key = run.props.idempotencyKey;
-    return typeof key === "string" && this.#waiting.has(key) && this.#store.has(key);
+    return typeof key === "string" && this.#waiting.has(key) && this.#store.has(key) ? key : null;
   }
 
   /** Hands rows over to the messages and runs that have arrived for them. */
@@ -146,11 +159,13 @@ export class Outbox {
         this.#mark(key, { status: "queued", queuePosition: reply.queuePosition, runId: reply.runId });
       }
       this.settle();
+      this.#answered(null);
     } catch (error) {
       if (signal.aborted) return;
-      const { kind, message } = asFailure(error);
-      waiting.moved = kind === "moved";
-      this.#mark(key, { status: "failed", error: message });
+      const failure = asFailure(error);
+      waiting.moved = failure.kind === "moved";
+      this.#mark(key, { status: "failed", error: failure.message });
+      this.#answered(failure);
     }
   }
 

@@ -3,10 +3,10 @@ import type { Approval, Health, Picture, Profile } from "../http/replies";
 import { standardRegistry } from "../sem/handlers";
 import type { Entity } from "../timeline/entities";
 import { TimelineStore } from "../timeline/store";
-import { asFailure, type MathModule, type Transport } from "../transport/transport";
+import { asFailure, type Failure, type MathModule, type Transport } from "../transport/transport";
 import { type Status, WsManager } from "../ws/wsManager";
 import { nextFrame } from "./frame";
-import { isLocal, Outbox } from "./outbox";
+import { isOurs, Outbox } from "./outbox";
 
 /**
  * One conversation on this page, whatever number of views look at it: its rows, its connection, its prompts on
@@ -38,13 +38,13 @@ export class Session {
     this.pictureBytes = transport.pictureBytes;
     this.#transport = transport;
     this.store = new TimelineStore(nextFrame);
-    this.outbox = new Outbox(transport, this.store, convId);
+    this.outbox = new Outbox(transport, this.store, convId, (failure) => this.#heard(failure));
     this.#manager = new WsManager({
       transport,
       convId,
       store: this.store,
       registry: standardRegistry(),
-      keep: isLocal,
+      keep: isOurs,
       connected: () => this.askProfiles(),
       changed: () => {
         this.outbox.settle();
@@ -162,15 +162,39 @@ export class Session {
     );
   }
 
-  /** Stops the run that is going on, or takes a queued one out of the queue. */
+  /** Stops the run that is going on. */
   async stop(runId?: string): Promise<void> {
-    await this.#attempt(`Stop did not reach the ${this.transportName}`, () =>
-      this.#transport.stop(this.convId, runId),
+    await this.#attempt(
+      () => this.#transport.stop(this.convId, runId),
+      (failure) => this.#unstopped(failure, "Stop", "It has ended"),
+    );
+  }
+
+  /** Takes a prompt out of the queue. */
+  async withdraw(runId: string): Promise<void> {
+    await this.#attempt(
+      () => this.#transport.stop(this.convId, runId),
+      (failure) => this.#unstopped(failure, "Remove", "The prompt will not be sent"),
     );
   }
 
   async loadEarlier(): Promise<void> {
-    await this.#attempt("Earlier messages could not be loaded", () => this.#manager.loadEarlier());
+    await this.#attempt(
+      () => this.#manager.loadEarlier(),
+      () => "Earlier messages could not be loaded.",
+    );
+  }
+
+  /** Loads earlier rows until this one is shown; does nothing where it is, or is not known. */
+  async reveal(id: string): Promise<void> {
+    const { store } = this;
+    const { createdSeq = store.floor } = store.get(id) ?? {};
+    while (createdSeq < store.floor) {
+      const { floor } = store;
+      await this.loadEarlier();
+      if (store.floor === floor) return;
+    }
+    store.flush();
   }
 
   loadMath(): Promise<MathModule> {
@@ -192,12 +216,29 @@ export class Session {
     }
   }
 
-  async #attempt(what: string, act: () => Promise<void>): Promise<void> {
+  /** `what` says what a person asked for and did not get; the reason follows. */
+  async #attempt(act: () => Promise<void>, what: (failure: Failure) => string): Promise<void> {
     this.#notice.value = null;
     try {
       await act();
+      this.#heard(null);
     } catch (error) {
-      this.#notice.value = `${what}. ${asFailure(error).message}`;
+      const failure = asFailure(error);
+      this.#notice.value = `${what(failure)} ${failure.message}`;
+      this.#heard(failure);
     }
+  }
+
+  /** What became of a stop that did not go well: a host whose disk fails ends the run all the same. */
+  #unstopped({ kind, code }: Failure, asked: string, done: string): string {
+    if (code === "store_unavailable") return `${done}, but that could not be stored; it is tried again.`;
+    if (kind === "http") return `${asked} was refused.`;
+    return `${asked} did not reach the ${this.transportName}.`;
+  }
+
+  /** What the host says of its timeline may be over by now, or be new. */
+  #heard(failure: Failure | null): void {
+    const known = (this.health.peek()?.notices.length ?? 0) > 0;
+    if (failure ? failure.kind === "http" : known) void this.#manager.askHealth();
   }
 }

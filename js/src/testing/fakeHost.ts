@@ -234,9 +234,13 @@ export class FakeHost implements Transport {
     return { protocol: 1, convId: "c", profile: "default", epoch: this.epoch, version: this.seq };
   }
 
-  #page({ since, before, limit }: TimelineQuery): TimelinePage {
+  #page({ since, before, limit, unfinished }: TimelineQuery): TimelinePage {
     const all = this.store.snapshot();
     const base = { epoch: this.epoch };
+    if (unfinished) {
+      const rows = all.filter(isOpen);
+      return { ...base, rows: structuredClone(rows), version: this.seq, more: false };
+    }
     const most = Math.min(limit ?? Infinity, this.mostRows);
     if (since !== undefined) {
       const changed = all.filter((row) => row.version > since).sort((a, b) => a.version - b.version);
@@ -268,6 +272,13 @@ export class FakeHost implements Transport {
     const at = this.sockets.indexOf(socket);
     if (at >= 0) this.sockets.splice(at, 1);
   }
+}
+
+/** A run that has not ended, or what it has still to bring to its end. */
+function isOpen({ kind, props }: Entity): boolean {
+  if (kind === "message") return props.streaming === true;
+  const ends = ["run", "tool_call", "planning", "thinking_mode", "debugger_pause"];
+  return ends.includes(kind) && !isTerminal(kind, props);
 }
 
 /** An error as the HTTP side throws it. */

@@ -143,11 +143,12 @@ export class FakeKernel implements Wire {
         return [200, {}];
       case "ping":
         if (!this.#streams.has(String(body.stream))) return [410, { message: "No such stream." }];
-        return [200, { version: this.host.seq }];
+        return [200, { version: this.host.seq, notices: this.host.health.notices }];
       case "timeline": {
         const named = Object.entries({ since: body.since_version, limit: body.limit, before: body.before });
         const numbers = named.filter((each) => typeof each[1] === "number");
-        const page = await this.host.timeline({ convId, ...Object.fromEntries(numbers) });
+        const unfinished = body.unfinished === "true";
+        const page = await this.host.timeline({ convId, unfinished, ...Object.fromEntries(numbers) });
         const headers = {
           "X-Timeline-Version": String(page.version),
           "X-Timeline-Epoch": String(page.epoch),

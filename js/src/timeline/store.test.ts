@@ -82,6 +82,8 @@ describe("the floor", () => {
     expect(ids(store)).toEqual(["c", "d", "mine"]);
     expect(store.has("b")).toBe(true);
     expect(store.size).toBe(3);
+    store.flush();
+    expect(notes.value.map((row) => row.id)).toEqual(["a", "b", "c", "d", "mine"]);
     store.removeEntity("a");
     expect(ids(store)).toEqual(["c", "d", "mine"]);
     store.lowerFloor(35);

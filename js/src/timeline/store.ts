@@ -48,7 +48,7 @@ export class TimelineStore {
     return this.#order;
   }
 
-  /** All rows of a kind, as one signal: for the few that are looked at together (runs). */
+  /** All rows of a kind, shown or not, as one signal: for the few that are looked at together (runs). */
   ofKind(kind: string): ReadonlySignal<readonly Entity[]> {
     let found = this.#kinds.get(kind);
     if (!found) {
@@ -215,7 +215,8 @@ export class TimelineStore {
   }
 
   #collect(kind: string): readonly Entity[] {
-    return this.#rows.filter((slot) => slot.current.kind === kind).map((slot) => slot.current);
+    const found = [...this.#slots.values()].filter((slot) => slot.current.kind === kind);
+    return found.sort((a, b) => a.place - b.place).map((slot) => slot.current);
   }
 
   #insert(entity: Entity): void {

@@ -82,11 +82,14 @@ export interface MathModule {
 export interface Failure {
   readonly kind: FailureKind;
   readonly message: string;
+  /** The host's word for it, where it is the host who says so. */
+  readonly code?: string;
 }
 
 export function asFailure(error: unknown): Failure {
   if (error instanceof Error && "kind" in error && typeof error.kind === "string") {
-    return { kind: error.kind as FailureKind, message: error.message };
+    const code = "code" in error && typeof error.code === "string" ? error.code : "";
+    return { kind: error.kind as FailureKind, message: error.message, code };
   }
   const message = error instanceof Error ? error.message : String(error);
   return { kind: "http", message: `Something went wrong in the page: ${message}` };

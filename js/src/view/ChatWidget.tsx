@@ -60,11 +60,15 @@ export function ChatWidget(props: Props) {
         input.current?.focus();
       },
       show: (id) => {
-        const rows = root.current?.querySelectorAll<HTMLElement>("[data-part=turn]") ?? [];
-        const row = [...rows].find((each) => each.dataset.id === id);
-        row?.scrollIntoView({ block: "nearest" });
-        const asks = row?.querySelector<HTMLElement>("[data-part=approval], [data-part=pause]");
-        asks?.focus({ preventScroll: true });
+        const look = () => {
+          const rows = root.current?.querySelectorAll<HTMLElement>("[data-part=turn]") ?? [];
+          const row = [...rows].find((each) => each.dataset.id === id);
+          row?.scrollIntoView({ block: "nearest" });
+          const asks = row?.querySelector<HTMLElement>("[data-part=approval], [data-part=pause]");
+          asks?.focus({ preventScroll: true });
+          return row !== undefined;
+        };
+        if (!look()) void session.reveal(id).then(() => setTimeout(look)); // when it is drawn
       },
       goOn: () => {
         const page = root.current?.getRootNode() as Document | ShadowRoot | undefined;

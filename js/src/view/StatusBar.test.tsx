@@ -60,6 +60,20 @@ it("says what the host has to say of its timeline, in words and nothing else", a
   expect(el.querySelector("[data-part=statusbar] b")).toBeNull();
 });
 
+it("hears with a pong what the host has to say by now, and that it is over", async () => {
+  await open();
+  const pong = (...notices: string[]) => {
+    const data = { version: host.seq, notices };
+    host.sockets[0]?.events.message({ sem: true, event: { type: "ws.pong", id: "p", data } });
+    return settle();
+  };
+  const said = () => el.querySelector("[data-part=host-notice]")?.textContent;
+  await pong("The timeline can only be read at present.");
+  expect(said()).toBe("The timeline can only be read at present.");
+  await pong();
+  expect(said()).toBeUndefined();
+});
+
 it("names another model that a run of this connection was told to take", async () => {
   says("openai", "a-model");
   await open();

@@ -25,6 +25,7 @@ export function StatusBar() {
   const profiles = useSignalValue(session.profiles);
   const runs = useSignalValue(session.runs).filter(({ id }) => shows(view, id));
   const usage = lastUsage(runs);
+  const waiting = runs.filter(({ props }) => props.status === "queued").length;
   const state = slow ?? STATES[phase];
   const place = session.transportName === "kernel" ? " · in this kernel" : "";
   const profile = lastProfile(runs, since);
@@ -33,6 +34,11 @@ export function StatusBar() {
     <div class="wc-status" data-part="statusbar" role="status">
       {state && <span class="wc-connection">{state}</span>}
       <Open />
+      {waiting > 0 && (
+        <span class="wc-queue" data-part="queue">
+          {waiting === 1 ? "1 prompt waiting" : `${waiting} prompts waiting`}
+        </span>
+      )}
       {health && <span>{`${lastModel(health, runs, since) ?? whoAnswers(health)}${by}${place}`}</span>}
       {usage && <span>{usage}</span>}
       {health?.notices.map((notice) => (

@@ -1,6 +1,8 @@
 import type { ReadonlySignal } from "@preact/signals-core";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { isMoving } from "../cards/cards";
+import { isLocal } from "../session/outbox";
+import type { Session } from "../session/session";
 import { type Entity, isTerminal } from "../timeline/entities";
 import type { Row } from "../timeline/store";
 import { EmptyState } from "./EmptyState";
@@ -37,7 +39,9 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
     if (more && view.run !== "" && !begun) void session.loadEarlier();
   }, [all, more]);
 
-  const queued = runs.filter((run) => run.props.status === "queued" && !session.outbox.showsRun(run));
+  const told = rows.filter(({ entity }) => !isLocal(entity.peek()));
+  const local = rows.filter(({ entity }) => isLocal(entity.peek()));
+  const queued = runs.filter((run) => run.props.status === "queued").sort((a, b) => placeOf(a) - placeOf(b));
   const empty = rows.every((row) => row.entity.peek().kind === "run") && queued.length === 0;
   return (
     <div class="wc-stage">
@@ -53,13 +57,12 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
         <div ref={content} class="wc-column">
           {view.run === "" && <Earlier before={() => follower.current?.holdPlace()} />}
           {view.run === "" && empty && status.hydrated && <EmptyState />}
-          {rows.map((row) => (
-            <TurnRow key={row.key} row={row} />
-          ))}
-          <Waiting rows={rows} runs={runs} />
-          {queued.map((run) => (
-            <Turn key={run.id} entity={asPrompt(run)} />
-          ))}
+          {/* one list, so that a prompt keeps its element when its turn comes */}
+          {[
+            ...told.map((row) => <TurnRow key={row.key} row={row} />),
+            <Waiting key="waiting" rows={told} runs={runs} />,
+            ...inLine(session, queued, local),
+          ]}
         </div>
       </div>
       {away && (
@@ -76,6 +79,22 @@ export function TimelineView({ sent }: { sent: ReadonlySignal<number> }) {
       )}
     </div>
   );
+}
+
+/** What is no part of the timeline yet: the queue in its order, whoever sent it, then what is on its way there. */
+function inLine({ outbox }: Session, queued: readonly Entity[], local: readonly Row[]) {
+  const left = new Map(local.map((row) => [row.entity.peek().id, row]));
+  const line = queued.map((run) => {
+    const id = outbox.rowOf(run) ?? "";
+    const row = left.get(id);
+    left.delete(id);
+    return row ? <TurnRow key={row.key} row={row} /> : <Turn key={run.id} entity={asPrompt(run)} />;
+  });
+  return [...line, ...[...left.values()].map((row) => <TurnRow key={row.key} row={row} />)];
+}
+
+function placeOf({ props }: Entity): number {
+  return typeof props.queuePosition === "number" ? props.queuePosition : Infinity;
 }
 
 /** A prompt in the queue that another page sent: it exists as its run only. */
@@ -111,9 +130,7 @@ function Waiting({ rows, runs }: { rows: readonly Row[]; runs: readonly Entity[]
   const running = runs.find((run) => run.props.status === "started");
   const open = ({ id, kind, props }: Entity) => id.startsWith(`${running?.id}:`) && !isTerminal(kind, props);
   if (running === undefined || calls.some(open) || pauses.some(open)) return null;
-  const last = rows.findLast(
-    ({ entity }) => entity.peek().kind !== "run" && entity.peek().props.local !== true,
-  );
+  const last = rows.findLast(({ entity }) => entity.peek().kind !== "run");
   return last ? <Dots key={last.key} last={last.entity} /> : null;
 }
 

@@ -43,7 +43,7 @@ export interface ViewContext {
   readonly send: (prompt: string, pictures?: readonly Picture[], to?: string) => void;
   /** Puts a text and its pictures into the composer, before what is there. */
   readonly edit: (prompt: string, pictures?: readonly Picture[]) => void;
-  /** Scrolls to a row, and puts the focus on what it asks. */
+  /** Scrolls to a row, which may have to be loaded first, and puts the focus on what it asks. */
   readonly show: (id: string) => void;
   /** What had the focus is done with: puts it where a person goes on, unless they have gone elsewhere. */
   readonly goOn: () => void;

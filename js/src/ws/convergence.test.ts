@@ -15,6 +15,7 @@ import {
   schedule,
 } from "../testing/schedule";
 import { Watcher } from "../testing/watcher";
+import { type Entity, isTerminal } from "../timeline/entities";
 import { TimelineStore } from "../timeline/store";
 import { commTransport } from "../transport/comm";
 import type { Transport } from "../transport/transport";
@@ -75,6 +76,7 @@ async function converges({ pages, steps }: Schedule, wrap: Wrap = (transport) =>
     for (const { store, manager } of opened) {
       expect(manager.status.value.phase).toBe("live");
       expect(store.snapshot()).toEqual(all.slice(all.length - store.size)); // no hole in what is shown
+      expect(underWay(store)).toEqual(underWay(host.store)); // also where it began above the first page
       for (let left = all.length; manager.more.value && left > 0; left -= 1) await manager.loadEarlier();
       expect(store.snapshot()).toEqual(all);
       store.flush();
@@ -84,6 +86,12 @@ async function converges({ pages, steps }: Schedule, wrap: Wrap = (transport) =>
     for (const { close } of opened) close();
     vi.clearAllTimers();
   }
+}
+
+function underWay(store: TimelineStore): Entity[] {
+  const runs = store.ofKind("run");
+  store.flush();
+  return runs.value.filter(({ kind, props }) => !isTerminal(kind, props));
 }
 
 it(

@@ -1,6 +1,6 @@
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import type { Health } from "../http/replies";
-import { readFrame, readHello, type SemFrame } from "../sem/frames";
+import { readFrame, readHello, readPong, type SemFrame } from "../sem/frames";
 import type { SemRegistry } from "../sem/registry";
 import { type Entity, type EntityInput, readEntity } from "../timeline/entities";
 import type { TimelineStore } from "../timeline/store";
@@ -135,6 +135,13 @@ export class WsManager {
     void this.#hydrate(this.#epoch ?? "", 0, this.#connection);
   }
 
+  /** Asks the host how it is by now; where nobody answers, what was known stands. */
+  async askHealth(): Promise<void> {
+    const { signal } = this.#connection;
+    const health = await this.#options.transport.probe(signal).catch(() => null);
+    if (health && !signal.aborted) this.#health.value = health;
+  }
+
   /** Fetches the page of rows before the first one. */
   async loadEarlier(): Promise<void> {
     const { transport, convId, store, changed, pageSize = FIRST_PAGE } = this.#options;
@@ -183,7 +190,11 @@ export class WsManager {
   #receive(message: unknown, connection: AbortController): void {
     const frame = readFrame(message);
     if (!frame) return;
-    if (frame.event.type === "ws.pong") void this.#compare(readHello(frame.event.data).version, connection);
+    if (frame.event.type === "ws.pong") {
+      const { version, notices } = readPong(frame.event.data);
+      this.#notice(notices);
+      void this.#compare(version, connection);
+    }
     if (frame.event.type === "ws.hello") {
       const hello = readHello(frame.event.data);
       this.#gate.arrive(held(frame));
@@ -269,14 +280,23 @@ export class WsManager {
     }
   }
 
-  /** The newest rows of another history. Nothing is shown of it unless it belongs to the stream's epoch. */
+  /**
+   * The newest rows of another history, and from further up what has not ended. Nothing is shown of it unless it
+   * belongs to the stream's epoch.
+   */
   async #fetchAll(epoch: string, atLeast: number, share: number, signal: AbortSignal): Promise<boolean> {
     const { transport, convId, store, keep, pageSize = FIRST_PAGE } = this.#options;
     const page = await transport.timeline({ convId, limit: Math.ceil(pageSize * share) }, signal);
     if (signal.aborted || (page.epoch !== null && page.epoch !== epoch)) return false;
     if (page.version < atLeast) return false;
     const rows = readRows(page.rows);
-    store.replaceAll(rows, keep, floorOf(page, rows));
+    const floor = floorOf(page, rows);
+    if (floor > 0) {
+      const open = await transport.timeline({ convId, unfinished: true }, signal);
+      if (signal.aborted || (open.epoch !== null && open.epoch !== epoch)) return false;
+      rows.unshift(...readRows(open.rows).filter(({ createdSeq = floor }) => createdSeq < floor));
+    }
+    store.replaceAll(rows, keep, floor);
     this.#more.value = store.floor > 0;
     this.#gate.snapshot(page.version);
     return true;
@@ -308,6 +328,13 @@ export class WsManager {
     if (connection.signal.aborted || !this.#gate.open || version <= this.#gate.covered) return;
     this.#gate.shut();
     await this.#hydrate(this.#epoch ?? "", 0, connection);
+  }
+
+  /** A disk fails, and works again, while pages are open. */
+  #notice(notices: readonly string[] | null): void {
+    const health = this.#health.value;
+    if (!health || !notices || String(notices) === String(health.notices)) return;
+    this.#health.value = { ...health, notices };
   }
 
   #closed(reason: CloseReason): void {
