@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Any
 
 import msgspec
@@ -14,20 +16,29 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from webchat_widget.errors import BadRequest, WebChatError
 from webchat_widget.requests import check_conv_id
-from webchat_widget.runtime.pool import Connection
+from webchat_widget.runtime.pool import TOO_SLOW, Connection
 from webchat_widget.runtime.service import ChatService
 
 from .base import StrictOrigin, error_body
+from .heartbeat import Heartbeat
 from .profiles import chosen_profile
 
 __all__ = ["SemSocketHandler"]
+
+_BUFFER = 128 * 1024
+"""Bytes that the kernel may hold for a reader. Of its own accord it takes megabytes: nobody could then tell a
+reader that is slow from one that has stalled, and what waits there can't be merged."""
 
 
 class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHandler):
     """One reader of one conversation. Everything that can be refused is refused before the upgrade."""
 
     auth_resource = "webchat:ws"
+    ping_interval = 0  # neither Jupyter's pings nor Tornado's: a setting would switch them off
     _connection: Connection | None = None
+    _heartbeat: Heartbeat | None = None
+    _behind: int | None = None
+    """What the reader had taken at the last ping, where more waited for it."""
 
     def set_default_headers(self) -> None:
         """JupyterHandler's make no sense on a socket."""
@@ -53,6 +64,12 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
     async def open(self, *args: Any, **kwargs: Any) -> None:
         """Join the conversation: `ws.hello` is the first frame."""
         super().open(*args, **kwargs)
+        assert self.ws_connection is not None
+        assert self.ws_connection.stream is not None
+        self._stream = self.ws_connection.stream
+        if not self._stream.closed():
+            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        self._heartbeat = Heartbeat(self.settings, self._ask, self._lost)
         try:
             self._connection = await self._service.join(
                 self._conv_id, self._profile, self, append=self._append
@@ -65,6 +82,7 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
 
     def on_message(self, message: str | bytes) -> None:
         """A reader says nothing but `ping`, bare, as `{"type": "ws.ping"}` or as a SEM frame."""
+        self._heard()
         if isinstance(message, bytes):
             self.close(1003, "text only")
         elif not _is_ping(message):
@@ -72,8 +90,18 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
         elif self._connection is not None:
             self._connection.answer(self._service.pong(self._conv_id))
 
+    def on_ping(self, data: bytes) -> None:
+        """A sign of life."""
+        self._heard()
+
+    def on_pong(self, data: bytes) -> None:
+        """The answer to one of our pings."""
+        self._heard()
+
     def on_close(self) -> None:
         """The reader has gone."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close(1000, "closed by the reader")
@@ -84,6 +112,14 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
             await self.write_message(frame)
         except WebSocketClosedError as error:
             raise ConnectionError("the socket is closed") from error
+
+    @property
+    def taken(self) -> int:
+        """`Reader.taken`: the bytes that the kernel's buffer took, those of half a frame too.
+
+        Tornado keeps it to itself; without, a frame must be taken whole.
+        """
+        return getattr(self._stream, "_total_write_done_index", 0)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A refusal, as JSON."""
@@ -98,6 +134,24 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
         """A refusal needs no traceback."""
         if not isinstance(error, WebChatError):
             super().log_exception(kind, error, trace)
+
+    def _ask(self) -> None:
+        """Ask for a sign of life. It is one that some was taken of what waited: the ping waits behind it."""
+        if self._behind is not None and self.taken > self._behind:
+            self._heard()
+        self._behind = self.taken if self._stream.writing() else None
+        with contextlib.suppress(WebSocketClosedError):
+            self.ping(b"")
+
+    def _heard(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.heard()
+
+    def _lost(self) -> None:
+        """Nobody is at the other end: a closing handshake would be waited for in vain."""
+        self.log.info("webchat: a reader of %s was silent for too long", self._conv_id)
+        self.close(TOO_SLOW, "silent")
+        self._stream.close()
 
     @property
     def _service(self) -> ChatService:

@@ -29,6 +29,7 @@ class Page:
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
+        self.taken = 0
         self.free = asyncio.Event()
         self.free.set()
         self._came = asyncio.Condition()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+
+import pytest
 
 from tests.runtime.conftest import Page, Start
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.runtime.environment import RuntimeSettings
 from webchat_widget.runtime.pool import ConnectionPool, PoolSettings
 from webchat_widget.sem.frames import Control, Delta, Frame
+from webchat_widget.sem.text import utf16_len
 
 
 def deltas(count: int) -> list[Delta]:
@@ -84,6 +88,85 @@ async def test_a_reader_that_takes_nothing_is_closed_as_too_slow() -> None:
         while len(readers):
             await asyncio.sleep(0)
     assert page.closed == (4408, "too slow")
+
+
+async def test_a_reader_that_takes_a_frame_slowly_but_steadily_is_waited_for() -> None:
+    readers = pool(stall_seconds=0.2)
+    page = Page()
+    page.free.clear()
+    readers.add(page, HELLO, append=True)
+    for _ in range(40):  # five times as long as a stall
+        page.taken += 1
+        await asyncio.sleep(0.025)
+    assert len(readers) == 1
+    page.free.set()
+    await page.until("ws.hello")
+    readers.close(1001, "end")
+
+
+async def test_a_loop_that_was_busy_is_no_fault_of_a_reader() -> None:
+    readers = pool(stall_seconds=0.4)
+    page = Page()
+    page.free.clear()
+    readers.add(page, HELLO, append=True)
+    await asyncio.sleep(0.06)  # it has been looked at
+    time.sleep(0.5)  # noqa: ASYNC251 - nobody can take anything meanwhile
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert page.closed is None
+    readers.close(1001, "end")
+
+
+@pytest.mark.parametrize("text", ["x", "é", "😀"])
+async def test_what_is_on_its_way_to_a_reader_counts_and_in_bytes(text: str) -> None:
+    readers = pool(outbox_bytes=100_000 * len(text.encode()))
+    page = Page()
+    readers.add(page, HELLO, append=True)
+    await page.until("ws.hello")
+    page.free.clear()
+    at = 0
+    for seq, length in enumerate((60_000, 30_000, 20_000)):
+        assert page.closed is None
+        readers.publish(Delta.of("llm.delta", "m", seq, at, text * length))
+        at += utf16_len(text) * length
+        await asyncio.sleep(0.05)  # the first is on its way
+    assert page.closed == (4408, "too slow")
+
+
+async def test_a_stalled_reader_of_the_whole_text_has_it_encoded_once() -> None:
+    asked = []
+
+    def text_of(id: str) -> str:
+        asked.append(id)
+        return "x" * 1000
+
+    readers = ConnectionPool(PoolSettings(), text_of, lambda: None)
+    page = Page()
+    page.free.clear()
+    readers.add(page, HELLO, append=False)
+    await asyncio.sleep(0)  # hello is on its way
+    for delta in deltas(1000):
+        readers.publish(delta)
+        await asyncio.sleep(0)
+    assert asked == []
+    page.free.set()
+    await page.until("llm.delta")
+    assert asked == ["m"]
+    assert page.of("llm.delta")[0]["data"]["cumulative"] == "x" * 1000
+    readers.close(1001, "end")
+
+
+async def test_the_longer_a_text_is_that_is_sent_whole_the_seldomer_it_is_sent() -> None:
+    text = "x" * 2_000_000
+    readers = ConnectionPool(PoolSettings(), lambda _: text, lambda: None)
+    page = Page()
+    readers.add(page, HELLO, append=False)
+    start = time.monotonic()
+    for count in range(1, 3):
+        readers.publish(Delta.of("llm.delta", "m", 1000 + count, len(text) - 10 + count, "x"))
+        await page.until("llm.delta", count)
+    assert time.monotonic() - start > 0.45
+    readers.close(1001, "end")
 
 
 async def test_a_reader_for_whom_too_much_waits_is_closed() -> None:

@@ -1,7 +1,7 @@
 """Readers of one conversation: each has an outbox of its own, so that nobody waits for a slow one.
 
 docs/contract.md, 7: an outbox is emptied at most 60 times a second and merges what waits, so a slow reader
-gets fewer, larger frames, and what it costs is bounded by the text.
+gets fewer, larger frames. What waits for it, and what is on its way to it, is bounded in bytes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,19 @@ __all__ = ["Connection", "ConnectionPool", "PoolSettings", "Reader"]
 _FLUSH_SECONDS = 1 / 60
 _OVERHEAD = 256
 """What a frame costs in memory beside its text, about, in bytes."""
+_CUMULATIVE_RATE = 4_000_000
+"""Bytes a second of deltas that repeat the whole text: the longer it is, the seldomer they come."""
+_LOOKS = 8
+"""How often a reader is looked at until it has stalled: that the loop was busy is not the reader's fault."""
 
 TOO_SLOW = 4408
 RESTARTING = 1001
 
 
 class PoolSettings:
-    """`stall_seconds`: a reader that takes nothing for so long is closed; `outbox_bytes`: so is one for whom
-    more than this waits; `idle_timeout`: seconds without a reader until the conversation counts as idle."""
+    """`stall_seconds`: a reader that takes no byte for so long is closed; `outbox_bytes`: so is one for whom
+    more than this waits or is on its way; `idle_timeout`: seconds without a reader until the conversation
+    counts as idle."""
 
     __slots__ = ("idle_timeout", "outbox_bytes", "stall_seconds")
 
@@ -41,6 +46,11 @@ class Reader(Protocol):
 
     async def send(self, frame: str) -> None:
         """Send one frame; done when there is room for the next. Raises OSError where the reader is gone."""
+        ...
+
+    @property
+    def taken(self) -> int:
+        """A number that grows as the far end takes what is sent, also in the middle of a frame."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -66,33 +76,35 @@ class Connection:
         self._outbox: list[Frame | Delta] = []
         self._own: Delta | None = None
         """The last thing in the outbox where it is a delta that others may be merged into."""
-        self._bytes = 0
+        self._waiting = 0
+        """The bytes of the outbox."""
+        self._sent = 0
+        """The bytes of the batch that is on its way."""
         self._n = 0
         self._wake = asyncio.Event()
         self._closed = False
         self._task: asyncio.Task[None] | None = None
+        self._watcher: asyncio.TimerHandle | None = None
 
     def start(self, on_gone: Callable[[Connection], None]) -> None:
         """Begin to send; `on_gone` is called once when the reader has gone or was closed."""
-        self._task = asyncio.create_task(self._send(), name="webchat-reader")
+        self._task = asyncio.create_task(self._send_all(), name="webchat-reader")
         self._task.add_done_callback(lambda _: on_gone(self))
 
     def put(self, frame: Frame | Delta) -> None:
         """Queue a frame. Never waits; costs what is new in the frame."""
-        self._bytes += _OVERHEAD
+        self._waiting += _OVERHEAD + frame.size
         if isinstance(frame, Delta):
-            self._bytes += len(frame.text)
             if self._own is not None and frame.follows(self._own):
                 self._own.take(frame)
             else:
                 self._own = frame.copy()
                 self._outbox.append(self._own)
         else:
-            self._bytes += len(frame.encoded())
             self._own = None
             self._outbox.append(frame)
         self._wake.set()
-        if self._bytes > self._settings.outbox_bytes:
+        if self._waiting + self._sent > self._settings.outbox_bytes:
             self.close(TOO_SLOW, "too slow")
 
     def answer(self, frame: Control) -> None:
@@ -112,24 +124,50 @@ class Connection:
         if self._task is not None:
             self._task.cancel()
 
-    async def _send(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            batch, self._outbox = self._outbox, []
-            self._own = None
-            self._bytes = 0
-            try:
-                for frame in batch:
-                    self._n += 1
-                    async with asyncio.timeout(self._settings.stall_seconds):
-                        await self._reader.send(envelope(self._n, self._encode(frame)))
-            except TimeoutError:
-                self._reader.close(TOO_SLOW, "too slow")
-                return
-            except OSError:
-                return
-            await asyncio.sleep(_FLUSH_SECONDS)
+    async def _send_all(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                self._watch((-1, 0), 0)
+                repeated = await self._flush()
+                self._unwatch()
+                await asyncio.sleep(max(_FLUSH_SECONDS, repeated / _CUMULATIVE_RATE))
+        except OSError:
+            return
+        finally:
+            self._unwatch()
+
+    async def _flush(self) -> int:
+        """Send what waits; how many bytes of it were text that was sent before."""
+        batch, self._outbox = self._outbox, []
+        self._own = None
+        self._sent, self._waiting = self._waiting, 0
+        repeated = 0
+        for frame in batch:
+            encoded = self._encode(frame)
+            again = max(0, len(encoded) - frame.size - _OVERHEAD)
+            repeated += again
+            self._sent += again
+            self._n += 1
+            await self._reader.send(envelope(self._n, encoded))
+        self._sent = 0
+        return repeated
+
+    def _watch(self, seen: tuple[int, int], looks: int) -> None:
+        """Look again and again while something is on its way, and close a reader that takes none of it."""
+        now = (self._n, self._reader.taken)
+        looks = looks + 1 if now == seen else 0
+        if looks >= _LOOKS:
+            self.close(TOO_SLOW, "too slow")
+        else:
+            again = self._settings.stall_seconds / _LOOKS
+            self._watcher = asyncio.get_running_loop().call_later(again, self._watch, now, looks)
+
+    def _unwatch(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
 
     def _encode(self, frame: Frame | Delta) -> bytes:
         if isinstance(frame, Delta) and not self._append:

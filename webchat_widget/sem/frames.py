@@ -40,6 +40,11 @@ class Frame:
             self._bytes = _encode(self.event)
         return self._bytes
 
+    @property
+    def size(self) -> int:
+        """The bytes of its event."""
+        return len(self.encoded())
+
 
 class Control(Frame):
     """A frame about the connection (`ws.hello`, `ws.pong`): it has no `seq` and changes no entity."""
@@ -51,24 +56,27 @@ class Control(Frame):
 class Delta:
     """More text for one entity. The only frame that may run ahead of the disk, or be merged."""
 
-    __slots__ = ("_parts", "end", "id", "offset", "seq", "type")
+    __slots__ = ("_parts", "end", "id", "offset", "seq", "size", "type")
 
-    def __init__(self, type: str, id: str, seq: int, offset: int, text: str, end: int) -> None:
+    def __init__(self, type: str, id: str, seq: int, offset: int, text: str, end: int, size: int) -> None:
         self.type = type
         self.id = id
         self.seq = seq
         self.offset = offset
         self.end = end
+        self.size = size
+        """The bytes of its text, as UTF-8."""
         self._parts = [text]
 
     @classmethod
     def of(cls, type: str, id: str, seq: int, offset: int, text: str) -> Delta:
         """A delta at `offset` UTF-16 code units."""
-        return cls(type, id, seq, offset, text, offset + utf16_len(text))
+        size = len(text) if text.isascii() else len(text.encode())
+        return cls(type, id, seq, offset, text, offset + utf16_len(text), size)
 
     def copy(self) -> Delta:
         """A delta of one's own, to merge others into."""
-        return Delta(self.type, self.id, self.seq, self.offset, "".join(self._parts), self.end)
+        return Delta(self.type, self.id, self.seq, self.offset, self.text, self.end, self.size)
 
     def follows(self, other: Delta) -> bool:
         """True where this one goes on where `other` ends, in the same entity."""
@@ -78,6 +86,7 @@ class Delta:
         """Merge `later`, which follows this one: first offset, joined text, last seq."""
         self._parts += later._parts
         self.end = later.end
+        self.size += later.size
         self.seq = later.seq
 
     @property
