@@ -1,0 +1,134 @@
+"""Stop at random instants: of a model that has not begun, that writes, that thinks, of tools, of a queue.
+
+Real servers, in both styles of the API, on a disk that takes its time; ten conversations at once. What runs
+there is stopped, once or twice, by who sees it or by another; from the answer on nothing of it may change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tests.soak.plants import sow
+from tests.soak.stop_plants import (
+    TOOLS,
+    deaf_tools,
+    ground,
+    late_delta,
+    lost_result,
+    open_connection,
+    open_tool,
+    queue_ignored,
+    unsaved_end,
+)
+from tests.soak.stop_scenes import STATES, WAYS, Broken, Scene, Talk
+from tests.support.jupyter import Jupyter
+from tests.support.model_server import ModelServer
+from webchat_widget.timeline.sqlite.inspection import verify
+
+__all__ = [
+    "HARNESS",
+    "deaf_tools",
+    "ground",
+    "late_delta",
+    "lost_result",
+    "open_connection",
+    "open_tool",
+    "queue_ignored",
+    "unsaved_end",
+]
+
+_STATES = len(STATES)
+_AT_ONCE = 10
+_IN_ONE = 4
+"""Stops in one conversation: each has to leave behind what the next can build on."""
+_NEVER_SAID = ("Traceback (most recent", "was never", "Task was destroyed", "although it was stopped")
+"""What a server's log must not hold, for nobody reads it in time."""
+
+
+class Stops:
+    """A harness: see `Harness`."""
+
+    name, unit, quick, long = "stops", "stops", 4 * _STATES, 1000
+    plants: Mapping[str, int] = {
+        "late_delta": _STATES,
+        "open_connection": _STATES,
+        "unsaved_end": _STATES,
+        "queue_ignored": _STATES,
+        "open_tool": _STATES,
+        "lost_result": _STATES,
+        "deaf_tools": _STATES,
+    }
+
+    async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
+        """Two servers, one for each style of the API; one where a bug is planted."""
+        cases = list(_cases(n, seed, 1 if plant else _IN_ONE))
+        if plant is not None:
+            return await _on_a_server("chat", cases, folder / "chat", plant)
+        halves = (("chat", cases[::2]), ("responses", cases[1::2]))
+        ran = [_on_a_server(api, half, folder / api, None) for api, half in halves if half]
+        return [failure for failures in await asyncio.gather(*ran) for failure in failures]
+
+
+HARNESS = Stops()
+
+
+def _cases(n: int, seed: int, in_one: int) -> Iterator[tuple[str, list[Scene]]]:
+    """Conversations with their stops. All states come before one comes again, in an order by the seed."""
+    deal = random.Random(seed)
+    states = [state for _ in range(-(-n // len(STATES))) for state in deal.sample(STATES, len(STATES))]
+    for first in range(0, n, in_one):
+        name = f"stops-{seed}-{first // in_one}"
+        rng = random.Random(name)
+        yield name, [Scene(state, rng.choice(WAYS), rng) for state in states[first : min(first + in_one, n)]]
+
+
+async def _on_a_server(
+    api: str, cases: list[tuple[str, list[Scene]]], folder: Path, plant: str | None
+) -> list[str]:
+    """What broke in these conversations, in their server's log, or in its file at the end."""
+    (folder / "marks").mkdir(parents=True)
+    sow(folder / "config", "stops", "ground", *filter(None, [plant]))
+    with ModelServer() as model:
+        env = {"OPENAI_BASE_URL": model.url, "WEBCHAT_API": api}
+        server = Jupyter(folder, command="webchat", env=env)
+        server.configure({"WebChat": {"profiles": [{"slug": "default", "tools": list(TOOLS)}]}})
+        await asyncio.to_thread(server.start)
+        try:
+            async with Talk(server, model) as talk:
+                failures = await _held(talk, cases, first_only=plant is not None)
+            if not failures:  # nothing that was stopped keeps it from ending
+                await asyncio.to_thread(server.terminate)
+        finally:
+            if server in Jupyter.live:
+                server.kill()
+    if plant is None:
+        print(f"stops: the slowest of {talk.count} answers ({api}) took {talk.slowest:.2f} s")
+    said = server.log_text()
+    failures += [f"{api}: the server's log says {words!r}" for words in _NEVER_SAID if words in said]
+    failures += [f"{api}: {breach}" for breach in verify(server.timeline_db).breaches]
+    return failures
+
+
+async def _held(talk: Talk, cases: list[tuple[str, list[Scene]]], *, first_only: bool) -> list[str]:
+    """Hold the conversations, so many at once; what broke in them."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def hold(name: str, scenes: list[Scene]) -> None:
+        async with slots:
+            await talk.conversation(name, scenes)
+
+    tasks = [asyncio.create_task(hold(name, scenes), name=name) for name, scenes in cases]
+    done, pending = await asyncio.wait(
+        tasks, return_when=asyncio.FIRST_EXCEPTION if first_only else asyncio.ALL_COMPLETED
+    )
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    broken = [error for task in done if (error := task.exception()) is not None]
+    for error in broken:
+        if not isinstance(error, Broken):
+            raise error
+    return [str(error) for error in broken]
