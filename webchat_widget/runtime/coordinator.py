@@ -33,6 +33,16 @@ _Held = dict[str, tuple[int, Row | None]]
 """By id: the seq that a row waits with, and the row as it was before; None where there was none."""
 
 
+class _Unsent:
+    """Frames that wait for the disk, or for those before them. `free`: no longer for the disk."""
+
+    __slots__ = ("frames", "free")
+
+    def __init__(self, frames: tuple[Frame | Delta, ...], *, free: bool) -> None:
+        self.frames = frames
+        self.free = free
+
+
 class StreamCoordinator:
     """Numbers, projects, stores and sends the events of one conversation.
 
@@ -65,7 +75,7 @@ class StreamCoordinator:
         """Parts of the next batch: records, and ends of runs and their turns that could not be written."""
         self._tentative: _Held = {}
         """Rows that nobody may see as they are before that is on disk."""
-        self._unsent: deque[tuple[tuple[Frame | Delta, ...], asyncio.Future[None] | None]] = deque()
+        self._unsent: deque[_Unsent] = deque()
         self._writer: asyncio.TimerHandle | None = None
         self._late: asyncio.Future[None] | None = None
         """The last write that nobody waited for."""
@@ -93,8 +103,9 @@ class StreamCoordinator:
         held = before if undo else None
         self._tentative.update(held or {})
         saved = asyncio.ensure_future(self._write(tuple(before), parts, tentative=held))
-        self._unsent.append((frames, saved))
-        saved.add_done_callback(lambda done: self._saved(done, held or {}, frames))
+        unsent = _Unsent(frames, free=False)
+        self._unsent.append(unsent)
+        saved.add_done_callback(lambda done: self._saved(done, held or {}, unsent))
         return asyncio.shield(saved)
 
     def delta(self, event: TextDelta | CallOutput | ThinkingModeDelta) -> None:
@@ -112,7 +123,7 @@ class StreamCoordinator:
         frame = Delta.of(type_, event.id, seq, offset, text)
         self._dirty.add(event.id)
         if self._unsent:
-            self._unsent.append(((frame,), None))
+            self._unsent.append(_Unsent((frame,), free=True))
         else:
             self._publish(frame)
         self._write_within(_WRITE_SECONDS)
@@ -202,20 +213,18 @@ class StreamCoordinator:
 
         return settle()
 
-    def _saved(self, done: asyncio.Future[None], tentative: _Held, frames: tuple[Frame | Delta, ...]) -> None:
+    def _saved(self, done: asyncio.Future[None], tentative: _Held, unsent: _Unsent) -> None:
         failed = done.cancelled() or done.exception() is not None
         for id in tentative:
             del self._tentative[id]
         if failed and tentative:
             for id, (_, old) in tentative.items():
                 self.timeline.restore(id, old)
-            self._unsent = deque(entry for entry in self._unsent if entry[0] is not frames)
-        while self._unsent:
-            waiting, saved = self._unsent[0]
-            if saved is not None and not saved.done():
-                return
-            self._unsent.popleft()
-            for frame in waiting:
+            unsent.frames = ()
+        unsent.free = True
+        # Others may be done in the same moment: each is looked at in its own call, for it may have failed.
+        while self._unsent and self._unsent[0].free:
+            for frame in self._unsent.popleft().frames:
                 self._publish(frame)
 
     def _write_text(self) -> None:
