@@ -157,9 +157,10 @@ class Inference:
                     yield event
 
     def _add(self, usage: Usage | None) -> None:
-        if usage is None:
+        had = self.usage
+        if had is None or usage is None:
+            self.usage = had or usage  # of one request, the run's row shares it with its message
             return
-        had = self.usage or Usage(inputTokens=0, outputTokens=0, cachedTokens=0)
         self.usage = Usage(
             inputTokens=had["inputTokens"] + usage["inputTokens"],
             outputTokens=had["outputTokens"] + usage["outputTokens"],

@@ -122,6 +122,7 @@ class ToolLoop:
             run_id, engine, middlewares, timeline, pauses, self._next_id, self._settle, sink.record, self._log
         )
         self._text: list[str] = []
+        """The messages of this answer, whole: a row and the model's memory share them."""
         self._carried: list[JSONObject] = []
         self._chars = 0
         self._told_full = False
@@ -195,13 +196,12 @@ class ToolLoop:
 
     def close(self, status: str, finish: Finish | None = None) -> list[RunEvent]:
         """End whatever is open; `status` is that of the message (`complete`, `stopped` …)."""
-        events: list[RunEvent] = []
+        events: list[RunEvent] = [*self._end_message(status, finish)]
         if self._text:
             # What the provider wants back belongs to an answer that is whole.
             carried = tuple(self._carried) if finish is not None else ()
             self.produced.append(Message("assistant", "".join(self._text), carried=carried))
             self._text = []
-        events += self._end_message(status, finish)
         events += self._inference.close(status)
         if self._calls is not None:
             calls, self._calls = self._calls, None
@@ -268,12 +268,12 @@ class ToolLoop:
         """The model waits for its tools: keep its message, number the calls, and note where we stand."""
         calls = tuple(ToolCall(r.call_id, r.name, r.arguments) for r in requests)
         carried = tuple(self._carried)
+        ended = self._end_message("complete", finish)
         self.produced.append(Message("assistant", "".join(self._text), calls, carried=carried))
         self._text = []
         ids = [self._next_id("call") for _ in calls]
         offered = [self._inference.offered(call.id) for call in calls]
         self._calls = Calls(self._workshop(), new(ids, calls, offered))
-        ended = self._end_message("complete", finish)
         await self._sink.emit(*ended, checkpoints=((self._run_id, self.checkpoint().stored()),))
 
     async def _tell_of(self, event: Retrying) -> None:
@@ -293,7 +293,6 @@ class ToolLoop:
             return
         self._chars += len(text)
         if role == "assistant":
-            self._text.append(text)
             self.has_text = True
         opened = self._open
         if opened is not None and opened.role == role:
@@ -345,12 +344,15 @@ class ToolLoop:
         if opened is None:
             return []
         said = opened.role == "assistant"
+        text = "".join(opened.text)
+        if said:
+            self._text.append(text)
         return [
             TextEnded(
                 id=opened.id,
                 role=opened.role,
                 status=status,
-                text="".join(opened.text),
+                text=text,
                 model=finish.model if finish else None,
                 usage=finish.usage if finish and said else None,
                 stop_reason=finish.reason if finish and said else None,
