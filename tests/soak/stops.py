@@ -95,8 +95,8 @@ async def _on_a_server(
         env = {"OPENAI_BASE_URL": model.url, "WEBCHAT_API": api}
         server = Jupyter(folder, command="webchat", env=env)
         server.configure({"WebChat": {"profiles": [{"slug": "default", "tools": list(TOOLS)}]}})
-        await asyncio.to_thread(server.start)
         try:
+            await asyncio.to_thread(server.start)
             async with Talk(server, model) as talk:
                 failures = await _held(talk, cases, first_only=plant is not None)
             if not failures:  # nothing that was stopped keeps it from ending

@@ -1,0 +1,297 @@
+"""The power fails at the very moment in which an answer leaves: what it promised must be on the disk.
+
+A real server runs under strace. From what it wrote and what it synced, the disk is put together as it would
+be found if nothing had reached it but what an fsync had ended for before the answer began to leave; and once
+more with some of the writes that no fsync had ended for, any of them, for disks write in an order of their
+own. What was answered must be there, and the file must be sound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.soak.plants import sow
+from tests.soak.power_disk import Disk
+from tests.soak.stop_plants import ground
+from tests.support.jupyter import Jupyter
+from tests.support.model_server import Gate, ModelServer, Reply, Request
+from tests.support.strace import Moment, TracedJupyter, moments
+from webchat_widget.errors import StoreUnavailable
+from webchat_widget.timeline.entities import is_open
+from webchat_widget.timeline.sqlite import statements
+from webchat_widget.timeline.sqlite.inspection import entities, verify
+from webchat_widget.timeline.sqlite.snapshot import snapshot
+
+__all__ = ["HARNESS", "answer_first", "ground", "no_sync", "sync_at_checkpoints"]
+
+_IN_A_ROUND = 9
+"""Answers of one conversation."""
+_AT_ONCE = 5
+_OF_A_SERVER = 90
+"""Answers of one server: a trace is some MB for each ten of them."""
+_NUMBER = re.compile(rb"\r\nX-Proof: (\S+)\r\n", re.IGNORECASE)
+_PATIENCE = 60.0
+
+Check = Callable[[Any], bool]
+"""Whether the database, an `sqlite3.Connection`, has what was promised."""
+
+
+class Power:
+    """A harness: see `Harness`."""
+
+    name, unit, quick, long = "power", "answers", 2 * _IN_A_ROUND, 900
+    plants: Mapping[str, int] = {
+        "sync_at_checkpoints": _IN_A_ROUND,
+        "no_sync": _IN_A_ROUND,
+        "answer_first": _IN_A_ROUND,
+    }
+
+    async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
+        """One server after the other."""
+        failures: list[str] = []
+        for first in range(0, n, _OF_A_SERVER):
+            rounds = -(-min(n - first, _OF_A_SERVER) // _IN_A_ROUND)
+            failures += await _on_a_server(rounds, f"{seed}-{first}", folder / str(first), plant)
+        return failures
+
+
+HARNESS = Power()
+
+
+async def _on_a_server(rounds: int, seed: str, folder: Path, plant: str | None) -> list[str]:
+    sow(folder / "config", "power", "ground", *filter(None, [plant]))
+    with ModelServer() as model:
+        server = TracedJupyter(folder, command="webchat", env={"OPENAI_BASE_URL": model.url})
+        server.configure({"WebChat": {"profiles": [{"slug": "default", "tools": ["guarded"]}]}})
+        try:
+            await asyncio.to_thread(server.start)
+            promises = await _talk(server, model, rounds, seed)
+            pid = server.pid
+            server.kill()
+            server.wait_traced(pid)
+        finally:
+            if server in Jupyter.live:
+                server.kill()
+    return await asyncio.to_thread(_judge, server, promises, seed)
+
+
+def _judge(server: TracedJupyter, promises: dict[str, Check], seed: str) -> list[str]:
+    """What was not on the disk when its answer left."""
+    failures: list[str] = []
+    rng = random.Random(seed)
+    disk = Disk(server.timeline_db.parent)
+    asked: dict[str, str] = {}
+    told: set[str] = set()
+    for moment in moments(server.trace):
+        disk.take(moment)
+        if moment.call == "recvfrom" and moment.what == "ended" and (found := _NUMBER.search(moment.data)):
+            asked[moment.file] = found[1].decode()
+        elif _is_answer(moment) and moment.file in asked:
+            number = asked.pop(moment.file)
+            told.add(number)
+            if number not in promises:
+                continue
+            for luck, keeps in (("nothing", 0.0), ("some", rng.random())):
+                if wrong := _lacks(disk, server.timeline_db.name, promises[number], rng, keeps):
+                    failures.append(f"seed {seed}, {number}, {luck} of what was not synced remains: {wrong}")
+    failures += [f"{number}: its answer is not in the trace" for number in sorted(promises.keys() - told)]
+    return failures
+
+
+def _is_answer(moment: Moment) -> bool:
+    return moment.what == "began" and moment.data.startswith(b"HTTP/1.1 2")
+
+
+def _lacks(disk: Disk, name: str, promise: Check, rng: random.Random, keeps: float) -> str | None:
+    """What is wrong with the file that the power cut leaves."""
+    with tempfile.TemporaryDirectory(prefix="webchat-") as folder:
+        disk.leave(Path(folder), rng, keeps)
+        file = Path(folder) / name
+        try:
+            with snapshot(file) as db:
+                kept = promise(db)
+        except (StoreUnavailable, ValueError, LookupError) as error:
+            return f"the timeline can't be read ({error})"
+        if not kept:
+            return "what was answered is not there"
+        breaches = verify(file).breaches
+        return f"{breaches[0]}" if breaches else None
+
+
+# -- what is asked, and what each answer promises -------------------------------------------------------
+
+
+async def _talk(server: Jupyter, model: ModelServer, rounds: int, seed: str) -> dict[str, Check]:
+    gates: dict[str, Gate] = {}
+
+    def answer(request: Request) -> Reply:
+        word = request.prompt.split(" ", 1)[0]
+        if word.endswith("tool") and not any(
+            message.get("role") == "tool" for message in request.body["messages"]
+        ):
+            return Reply(tool_calls=[{"name": "guarded", "arguments": {"mark": str(server.folder / word)}}])
+        return Reply(f"You said: {word}", hold=gates.get(word), delay=0.002)
+
+    model.answer = answer
+    promises: dict[str, Check] = {}
+    slots = asyncio.Semaphore(_AT_ONCE)
+    headers = {"Authorization": f"token {server.token}"}
+    address = server.url("webchat/")
+    async with httpx.AsyncClient(base_url=address, headers=headers, timeout=_PATIENCE) as http:
+
+        async def hold(number: int) -> None:
+            conv = f"power-{seed}-{number}"
+            async with slots:
+                await _Round(http, conv, promises, gates).hold()
+
+        await asyncio.gather(*map(hold, range(rounds)))
+    return promises
+
+
+class _Round:
+    """One conversation with an answer of each kind that promises something."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, conv: str, promises: dict[str, Check], gates: dict[str, Gate]
+    ) -> None:
+        self._http, self._conv, self._promises, self._gates = http, conv, promises, gates
+        self._count = 0
+
+    async def hold(self) -> None:
+        conv = self._conv
+        path = f"conversations/{conv}"
+        await self._ask("PUT", f"{path}/settings", {"system_prompt": conv}, lambda _: self._settings(conv))
+        front, back = f"{conv}.front", f"{conv}.back"
+        self._gates[front] = Gate()
+        first = (await self._say(front, key=f"key-{conv}"))["run_id"]
+        second = (await self._say(f"{conv}.second"))["run_id"]
+        third = (await self._say(back))["run_id"]
+        await self._ask("POST", f"{path}/stop", {"run_id": third}, lambda _: self._ended(third))
+        await self._ask("POST", f"{path}/stop", {"run_id": first}, lambda _: self._ended(first))
+        await self._until(second, "finished")
+        event = {"kind": "mine", "props": {"text": conv}}
+        await self._ask("POST", f"{path}/events", event, lambda said: self._row(said["id"]))
+        called = (await self._say(f"{conv}.tool"))["run_id"]
+        call = await self._until(f"{called}:call:1", "asking")
+        yes = {"decision": "once", "digest": call["props"]["approval"]["digest"]}
+        await self._ask("POST", f"{path}/approvals/{call['id']}", yes, lambda _: self._allowed(call["id"]))
+        await self._until(called, "finished")
+
+    async def _say(self, word: str, key: str | None = None) -> Any:
+        body = {
+            "prompt": f"{word} please",
+            "conv_id": self._conv,
+            **({"idempotency_key": key} if key else {}),
+        }
+        return await self._ask("POST", "chat", body, lambda said: self._taken(said["run_id"], key))
+
+    async def _ask(self, method: str, path: str, body: Any, promised: Callable[[Any], Check]) -> Any:
+        self._count += 1
+        number = f"{self._conv}/{self._count}-{path.rsplit('/', 1)[-1]}"
+        reply = await self._http.request(method, path, json=body, headers={"X-Proof": number})
+        assert reply.status_code in (200, 202), f"{number}: {reply.status_code} {reply.text}"
+        self._promises[number] = promised(reply.json())
+        return reply.json()
+
+    async def _until(self, id: str, status: str) -> dict[str, Any]:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            rows = (await self._http.get("timeline", params={"conv_id": self._conv})).json()
+            for row in rows:
+                if row["id"] == id and row["props"].get("status") == status:
+                    return dict(row)
+            assert time.monotonic() < deadline, f"{id} is never {status}"
+            await asyncio.sleep(0.02)
+
+    # -- promises --------------------------------------------------------------------------------------
+
+    def _settings(self, prompt: str) -> Check:
+        def kept(db: Any) -> bool:
+            loaded = statements.load(db, self._conv)
+            return loaded is not None and loaded.settings.get("system_prompt") == prompt
+
+        return kept
+
+    def _taken(self, run_id: str, key: str | None) -> Check:
+        """It is there, and listed as unfinished until it has ended; and so is its key."""
+
+        def kept(db: Any) -> bool:
+            (keys,) = db.execute("SELECT count(*) FROM keys WHERE key = ?", (key,)).fetchone()
+            return bool(self._rows(db, run_id)) and keys == (key is not None)
+
+        return kept
+
+    def _ended(self, run_id: str) -> Check:
+        def kept(db: Any) -> bool:
+            rows = self._rows(db, run_id)
+            return rows[0]["props"]["status"] == "stopped" and not any(map(is_open, rows))
+
+        return kept
+
+    def _row(self, id: str) -> Check:
+        return lambda db: bool(self._rows(db, id))
+
+    def _allowed(self, call_id: str) -> Check:
+        """It is in the run's checkpoint; once the row says so too, the run may have ended."""
+
+        def kept(db: Any) -> bool:
+            decided: dict[str, Any] = {}
+            for (checkpoint,) in db.execute("SELECT checkpoint FROM runs WHERE conv_id = ?", (self._conv,)):
+                decided |= json.loads(checkpoint or "{}").get("decisions", {})
+            in_row = self._rows(db, call_id)[0]["props"]["approval"]["state"] == "once"
+            return bool(in_row or decided.get(call_id, {}).get("decision") == "once")
+
+        return kept
+
+    def _rows(self, db: Any, id: str) -> list[Any]:
+        rows = entities(db, self._conv) or []
+        return [row for row in rows if row["id"] == id or row["id"].startswith(f"{id}:")]
+
+
+# -- the bugs -------------------------------------------------------------------------------------------
+
+
+def sync_at_checkpoints() -> None:
+    """SQLite syncs when it writes back its -wal, and not with each commit."""
+    _replace("synchronous = FULL", "synchronous = NORMAL")
+
+
+def no_sync() -> None:
+    """SQLite leaves it to the system when anything is on the disk."""
+    _replace("synchronous = FULL", "synchronous = OFF")
+
+
+def answer_first() -> None:
+    """What was handed to the store is taken for stored."""
+    from webchat_widget.timeline.sqlite import SQLiteStore
+
+    write = SQLiteStore.write
+
+    def hasty(self: SQLiteStore, batch: Any) -> asyncio.Future[None]:
+        write(self, batch)
+        at_once: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        at_once.set_result(None)
+        return at_once
+
+    SQLiteStore.write = hasty  # type: ignore[method-assign]
+
+
+def _replace(pragma: str, by: str) -> None:
+    from webchat_widget.timeline.sqlite.connection import Database
+
+    execute: Callable[..., Any] = Database.execute
+
+    def careless(self: Any, sql: str, *args: Any) -> Any:
+        return execute(self, sql.replace(pragma, by), *args)
+
+    Database.execute = careless  # type: ignore[method-assign]
