@@ -101,7 +101,7 @@ $(STAMPS)/run: pyproject.toml $(LOCK) | $(STAMPS)/venv $(WIDGET)
 
 $(STAMPS)/test: pyproject.toml $(LOCK) | $(STAMPS)/venv $(WIDGET)
 	$(PY) -m pip install --quiet $(PINNED) -e '.[test]'
-	$(PY) tests/support/chromium.py --install
+	$(PY) -m tests.support.debian
 	@touch $@ $(STAMPS)/run
 
 # The kernel that many still have, to lay over the environment of the tests: it has no subshells.

@@ -1,4 +1,4 @@
-"""Find the Chromium of this machine; with ``--install``, fetch Debian's where there is none.
+"""Find the Chromium of this machine.
 
 Playwright's own download is never used: a distribution's browser is patched by it and sits where others look.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 
 __all__ = ["ARGS", "find"]
 
@@ -34,35 +32,3 @@ def find() -> str | None:
     if chosen := os.environ.get("CHROMIUM"):
         return shutil.which(chosen)
     return next((path for name in (*_NAMES, *_APPS) if (path := shutil.which(name))), None)
-
-
-def install() -> None:
-    """Ask apt for Chromium; raises ``CalledProcessError`` where it says no."""
-    sudo = [] if os.geteuid() == 0 else ["sudo"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "update"],
-        ["apt-get", "install", "-y", "--no-install-recommends", "chromium"],
-    ):
-        subprocess.run([*sudo, *command], check=True, env=environment)
-
-
-def main() -> int:
-    if find() is None and "--install" in sys.argv:
-        if shutil.which("apt-get") is None:
-            print(
-                "No Chromium here, and no apt-get: install one and set CHROMIUM=/path/to/it.", file=sys.stderr
-            )
-            return 1
-        try:
-            install()
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"Chromium could not be installed ({error}). Set CHROMIUM=/path/to/one.", file=sys.stderr)
-            return 1
-    path = find()
-    print(path or "No Chromium here: install one, or set CHROMIUM=/path/to/it.")
-    return 0 if path else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
