@@ -1,6 +1,6 @@
 """Install what the tests need of the system and don't find there, where there is an apt-get.
 
-Without Chromium there is little to test, so this ends with 1 then; without strace one test says what it lacks.
+Without Chromium there is little to test, so this ends with 1 then; without strace one test says so.
 """
 
 from __future__ import annotations
