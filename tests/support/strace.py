@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -77,14 +78,12 @@ def unavailable() -> tuple[Literal["no system", "not installed", "not allowed"],
         return "no system", f"There is no strace for {sys.platform}: what reaches the disk can't be watched."
     if shutil.which("strace") is None:
         return "not installed", "There is no strace here: install it (`make test` does, where apt-get is)."
-    tried = subprocess.run(
-        ["strace", *_OPTIONS, "-o", "/dev/null", "-e", "trace=write", "true"],
-        capture_output=True,
-        check=False,
-    )
-    if tried.returncode == 0 and not tried.stderr:
-        return None
-    said = tried.stderr.decode(errors="replace").strip()
+    with tempfile.NamedTemporaryFile() as trace:
+        command = ["strace", *_OPTIONS, "-o", trace.name, "-e", "trace=write", "true"]
+        tried = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        if b"+++ exited with 0 +++" in trace.read():
+            return None
+    said = " / ".join(tried.stdout.decode(errors="replace").splitlines())
     return "not allowed", f"This system lets nobody trace a process, not even `true`: {said}"
 
 
