@@ -54,6 +54,7 @@ async def test_a_page_is_shown_all_and_told_why_it_can_send_nothing(
     with pytest.raises(StoreUnavailable, match="can only be read at present") as error:
         await chat.say("3", key="k")
     assert chat.service.health()["notices"] == [error.value.message]
+    assert chat.service.pong("c").event["data"]["notices"] == [error.value.message]
     assert not chat.service.busy
 
     disk.release()
