@@ -65,7 +65,7 @@ def test_a_stop_that_cannot_be_stored_says_so_and_is_one(
     with no_room(lab_server):
         chat.stop()
         strip = chat.root.locator(".wc-strip")
-        expect(strip).to_contain_text("It has ended, but that could not be stored; it is tried again.")
+        expect(strip).to_contain_text("Stopped, but that could not be stored; it is tried again.")
         chat.wait_idle()
         row = chat.assistant()
         assert row is not None

@@ -314,7 +314,7 @@ describe("a session", () => {
   });
 
   it.each([
-    ["store_unavailable", "It has ended, but that could not be stored; it is tried again. The disk is full."],
+    ["store_unavailable", "Stopped, but that could not be stored; it is tried again. The disk is full."],
     ["conversation_held", "Stop was refused. The disk is full."],
   ])("says what became of a Stop that its host did not carry out: %s", async (code, sentence) => {
     host.stop = () => Promise.reject(new ApiError("http", "The disk is full.", 503, code));

@@ -166,7 +166,7 @@ export class Session {
   async stop(runId?: string): Promise<void> {
     await this.#attempt(
       () => this.#transport.stop(this.convId, runId),
-      (failure) => this.#unstopped(failure, "Stop", "It has ended"),
+      (failure) => this.#unstopped(failure, "Stop", "Stopped"),
     );
   }
 
@@ -174,7 +174,7 @@ export class Session {
   async withdraw(runId: string): Promise<void> {
     await this.#attempt(
       () => this.#transport.stop(this.convId, runId),
-      (failure) => this.#unstopped(failure, "Remove", "The prompt will not be sent"),
+      (failure) => this.#unstopped(failure, "Remove", "Removed"),
     );
   }
 

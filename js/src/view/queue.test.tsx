@@ -118,7 +118,7 @@ describe("the queue", () => {
     find("remove-prompt")?.click();
     await settle();
     expect(el.querySelector(".wc-strip")?.textContent).toBe(
-      "The prompt will not be sent, but that could not be stored; it is tried again. The disk is full.",
+      "Removed, but that could not be stored; it is tried again. The disk is full.",
     );
   });
 });
