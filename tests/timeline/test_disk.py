@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak.disk_faults import Disk as Failing
+from tests.soak.disk_faults import Fault, Faulty
 from tests.timeline.disks import Disk, cut
 from tests.timeline.kernels import Holder
 from webchat_widget.errors import ConversationHeld, StoreUnavailable
@@ -19,7 +21,7 @@ from webchat_widget.requests import TurnsQuery
 from webchat_widget.timeline.entities import Row
 from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.migrations import MIGRATIONS
-from webchat_widget.timeline.sqlite import SQLiteStore, damage, lock, readonly
+from webchat_widget.timeline.sqlite import SQLiteStore, connection, damage, lock, readonly
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Batch, KeyRecord, PendingRun
 
@@ -432,4 +434,48 @@ class TestOwner:
         store = SQLiteStore(file)
         assert await ids(store) == ["said"]
         assert "by another Jupyter server" in await self.refusal(SQLiteStore(file))
+        await store.close()
+
+
+class TestStatements:
+    """What SQLite says of single ones. `tests/soak/disk.py` does it to any."""
+
+    @pytest.fixture
+    def failing(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
+        monkeypatch.setattr(connection, "Database", Faulty)
+        return Failing(file)
+
+    async def test_a_commit_that_took_effect_is_done_whatever_was_said_of_it(
+        self, failing: Failing, file: Path
+    ) -> None:
+        store = SQLiteStore(file)
+        await store.write(said())
+        failing.fault = Fault("IOERR", skip=0, lasts=1, commit=True, after=True)
+        await store.write(said("more", 2))
+        assert failing.taken == 1
+        assert await ids(store) == ["said", "more"]
+        await store.close()
+
+    async def test_a_commit_that_fails_twice_is_refused(self, failing: Failing, file: Path) -> None:
+        store = SQLiteStore(file)
+        await store.write(said())
+        failing.fault = Fault("IOERR", skip=0, lasts=2, commit=True)
+        with pytest.raises(StoreUnavailable):
+            await store.write(said("more", 2))
+        assert await ids(store) == ["said"]
+        await store.close()
+
+    @pytest.mark.parametrize("call", ["write", "load"])
+    async def test_what_could_not_be_taken_back_at_once_is_taken_back_by_the_next_call(
+        self, failing: Failing, file: Path, call: str
+    ) -> None:
+        store = AdoptingStore(file, file.parent / "conversations")
+        await store.write(said())
+        failing.fault = Fault("IOERR", skip=3, lasts=2)  # an INSERT, then the ROLLBACK
+        with pytest.raises(StoreUnavailable):
+            await store.write(said("refused", 2))
+        assert failing.said == 2
+        if call == "write":
+            await store.write(said("more", 3))
+        assert await ids(store) == ["said", *(["more"] if call == "write" else [])]
         await store.close()

@@ -202,15 +202,19 @@ class SQLiteStore:
         while not self._jobs.empty():
             yield self._jobs.get()
 
-    def _run(self, db: Database, jobs: list[_Job]) -> None:
-        """Run jobs in one transaction; where one of them fails, each in its own."""
+    def _run(self, db: Database, jobs: list[_Job], *, again: bool = False) -> None:
+        """Run jobs in one transaction; where one of them fails, each in its own.
+
+        SQLite does not say whether a commit that failed took effect. A job that is done twice is done once,
+        so it is done again: the answer is then true.
+        """
         try:
             with transaction(db, write=not all(job.read for job in jobs)):
                 results = [job.work(db) for job in jobs]
         except Exception as error:  # whatever a job does, the thread outlives it
-            if len(jobs) > 1:
+            if len(jobs) > 1 or (db.unsure and not again):
                 for job in jobs:
-                    self._run(db, [job])
+                    self._run(db, [job], again=len(jobs) == 1)
             else:
                 _settle(jobs[0], None, self._said(db, error))
             return
@@ -219,6 +223,7 @@ class SQLiteStore:
 
     def _run_alone(self, db: Database, job: _Job) -> None:
         try:
+            db.take_back()
             result = job.work(db)
         except Exception as error:
             _settle(job, None, self._said(db, error))

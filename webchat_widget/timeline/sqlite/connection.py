@@ -36,6 +36,8 @@ class Database(sqlite3.Connection):
     lock: Lock | None = None
     moved = False
     """True once the file was found to be gone from its place: nothing is committed any more."""
+    unsure = False
+    """True where the last commit failed, and may have taken effect all the same."""
     refusal = ""
     """Why nothing may be written to it, in sentences for a person; "" where it may."""
 
@@ -53,6 +55,11 @@ class Database(sqlite3.Connection):
                 f"The file {self.file} was removed or replaced while it was in use, so nothing was stored. "
                 "Put it back if you miss what was in it, and try again."
             )
+
+    def take_back(self) -> None:
+        """Undo what was begun, if anything was. Raises sqlite3.Error; to call again is to try again."""
+        if self.in_transaction:
+            self.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the database, then its lock."""
@@ -98,14 +105,20 @@ def transaction(db: Database, *, write: bool = True) -> Iterator[None]:
     StoreUnavailable for a `write` where nothing may be written."""
     if write:
         db.check_writable()
+    db.unsure = False
     try:
+        db.take_back()
         db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         yield
         db.check()
-        db.execute("COMMIT")
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            db.unsure = not db.in_transaction
+            raise
     except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):  # then the next one does it
+            db.take_back()
         raise
 
 
