@@ -86,14 +86,18 @@ class RawSocket:
             elif opcode == CLOSE:
                 return None
 
-    def close_code(self) -> int:
-        """Read what is left; the code with which the other end closes, 1006 where it says none."""
+    def closing(self, seconds: float = 60) -> tuple[int, str]:
+        """Read what is left, and say nothing: the code and the reason with which the other end closes, 1006
+        where it says none. Raises TimeoutError where it does not close within that time."""
+        end = time.monotonic() + seconds
         with contextlib.suppress(EOFError, ConnectionError):
-            while True:
+            while (left := end - time.monotonic()) > 0:
+                self._socket.settimeout(left)
                 opcode, content = self.frame()
                 if opcode == CLOSE:
-                    return int(struct.unpack("!H", content[:2])[0])
-        return 1006
+                    return int(struct.unpack("!H", content[:2])[0]), content[2:].decode()
+            raise TimeoutError
+        return 1006, ""
 
     def is_let_go(self, seconds: float) -> bool:
         """Whether the other end hangs up within that time, without a word from here."""
