@@ -3,47 +3,42 @@
 A real server runs under strace. From what it wrote and what it synced, the disk is put together as it would
 be found if nothing had reached it but what an fsync had ended for before the answer began to leave; and once
 more with some of the writes that no fsync had ended for, any of them, for disks write in an order of their
-own. What was answered must be there, and the file must be sound.
+own. What was answered must be there, and the file must be sound. A frame on a socket, but for pieces of text,
+must be there too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
-import re
-import tempfile
+import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
 
 from tests.soak.plants import sow
-from tests.soak.power_disk import Disk
+from tests.soak.power_judge import NUMBER, Judge, Promise
 from tests.soak.stop_plants import ground
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply, Request
-from tests.support.strace import Moment, TracedJupyter, moments
-from webchat_widget.errors import StoreUnavailable
+from tests.support.strace import TracedJupyter
 from webchat_widget.timeline.entities import is_open
 from webchat_widget.timeline.sqlite import statements
-from webchat_widget.timeline.sqlite.inspection import entities, verify
-from webchat_widget.timeline.sqlite.snapshot import snapshot
+from webchat_widget.timeline.sqlite.inspection import entities
 
-__all__ = ["HARNESS", "answer_first", "ground", "no_sync", "sync_at_checkpoints"]
+__all__ = ["HARNESS", "answer_first", "frame_first", "ground", "no_sync", "sync_at_checkpoints"]
 
 _IN_A_ROUND = 9
 """Answers of one conversation."""
 _AT_ONCE = 5
 _OF_A_SERVER = 90
 """Answers of one server: a trace is some MB for each ten of them."""
-_NUMBER = re.compile(rb"\r\nX-Proof: (\S+)\r\n", re.IGNORECASE)
 _PATIENCE = 60.0
-
-Check = Callable[[Any], bool]
-"""Whether the database, an `sqlite3.Connection`, has what was promised."""
 
 
 class Power:
@@ -54,6 +49,7 @@ class Power:
         "sync_at_checkpoints": _IN_A_ROUND,
         "no_sync": _IN_A_ROUND,
         "answer_first": _IN_A_ROUND,
+        "frame_first": _IN_A_ROUND,
     }
 
     async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
@@ -82,56 +78,17 @@ async def _on_a_server(rounds: int, seed: str, folder: Path, plant: str | None) 
         finally:
             if server in Jupyter.live:
                 server.kill()
-    return await asyncio.to_thread(_judge, server, promises, seed)
-
-
-def _judge(server: TracedJupyter, promises: dict[str, Check], seed: str) -> list[str]:
-    """What was not on the disk when its answer left."""
-    failures: list[str] = []
-    rng = random.Random(seed)
-    disk = Disk(server.timeline_db.parent)
-    asked: dict[str, str] = {}
-    told: set[str] = set()
-    for moment in moments(server.trace):
-        disk.take(moment)
-        if moment.call == "recvfrom" and moment.what == "ended" and (found := _NUMBER.search(moment.data)):
-            asked[moment.file] = found[1].decode()
-        elif _is_answer(moment) and moment.file in asked:
-            number = asked.pop(moment.file)
-            told.add(number)
-            if number not in promises:
-                continue
-            for luck, keeps in (("nothing", 0.0), ("some", rng.random())):
-                if wrong := _lacks(disk, server.timeline_db.name, promises[number], rng, keeps):
-                    failures.append(f"seed {seed}, {number}, {luck} of what was not synced remains: {wrong}")
-    failures += [f"{number}: its answer is not in the trace" for number in sorted(promises.keys() - told)]
-    return failures
-
-
-def _is_answer(moment: Moment) -> bool:
-    return moment.what == "began" and moment.data.startswith(b"HTTP/1.1 2")
-
-
-def _lacks(disk: Disk, name: str, promise: Check, rng: random.Random, keeps: float) -> str | None:
-    """What is wrong with the file that the power cut leaves."""
-    with tempfile.TemporaryDirectory(prefix="webchat-") as folder:
-        disk.leave(Path(folder), rng, keeps)
-        file = Path(folder) / name
-        try:
-            with snapshot(file) as db:
-                kept = promise(db)
-        except (StoreUnavailable, ValueError, LookupError) as error:
-            return f"the timeline can't be read ({error})"
-        if not kept:
-            return "what was answered is not there"
-        breaches = verify(file).breaches
-        return f"{breaches[0]}" if breaches else None
+    judge = Judge(server.timeline_db, promises, seed)
+    await asyncio.to_thread(judge.follow, server.trace)
+    if plant is None:
+        print(f"power: it failed at {len(judge.answers)} answers, and {judge.frames} frames left in time")
+    return judge.failures
 
 
 # -- what is asked, and what each answer promises -------------------------------------------------------
 
 
-async def _talk(server: Jupyter, model: ModelServer, rounds: int, seed: str) -> dict[str, Check]:
+async def _talk(server: Jupyter, model: ModelServer, rounds: int, seed: str) -> dict[str, Promise]:
     gates: dict[str, Gate] = {}
 
     def answer(request: Request) -> Reply:
@@ -143,7 +100,7 @@ async def _talk(server: Jupyter, model: ModelServer, rounds: int, seed: str) -> 
         return Reply(f"You said: {word}", hold=gates.get(word), delay=0.002)
 
     model.answer = answer
-    promises: dict[str, Check] = {}
+    promises: dict[str, Promise] = {}
     slots = asyncio.Semaphore(_AT_ONCE)
     headers = {"Authorization": f"token {server.token}"}
     address = server.url("webchat/")
@@ -152,7 +109,14 @@ async def _talk(server: Jupyter, model: ModelServer, rounds: int, seed: str) -> 
         async def hold(number: int) -> None:
             conv = f"power-{seed}-{number}"
             async with slots:
-                await _Round(http, conv, promises, gates).hold()
+                address = server.url(f"webchat/ws?conv_id={conv}&deltas=append").replace("http", "ws", 1)
+                page = await websocket_connect(HTTPRequest(address, headers=headers))
+                try:
+                    await _Round(http, conv, promises, gates).hold()
+                finally:
+                    page.close()
+                    while await page.read_message() is not None:
+                        pass
 
         await asyncio.gather(*map(hold, range(rounds)))
     return promises
@@ -162,7 +126,7 @@ class _Round:
     """One conversation with an answer of each kind that promises something."""
 
     def __init__(
-        self, http: httpx.AsyncClient, conv: str, promises: dict[str, Check], gates: dict[str, Gate]
+        self, http: httpx.AsyncClient, conv: str, promises: dict[str, Promise], gates: dict[str, Gate]
     ) -> None:
         self._http, self._conv, self._promises, self._gates = http, conv, promises, gates
         self._count = 0
@@ -195,10 +159,10 @@ class _Round:
         }
         return await self._ask("POST", "chat", body, lambda said: self._taken(said["run_id"], key))
 
-    async def _ask(self, method: str, path: str, body: Any, promised: Callable[[Any], Check]) -> Any:
+    async def _ask(self, method: str, path: str, body: Any, promised: Callable[[Any], Promise]) -> Any:
         self._count += 1
         number = f"{self._conv}/{self._count}-{path.rsplit('/', 1)[-1]}"
-        reply = await self._http.request(method, path, json=body, headers={"X-Proof": number})
+        reply = await self._http.request(method, path, json=body, headers={NUMBER: number})
         assert reply.status_code in (200, 202), f"{number}: {reply.status_code} {reply.text}"
         self._promises[number] = promised(reply.json())
         return reply.json()
@@ -215,36 +179,36 @@ class _Round:
 
     # -- promises --------------------------------------------------------------------------------------
 
-    def _settings(self, prompt: str) -> Check:
-        def kept(db: Any) -> bool:
+    def _settings(self, prompt: str) -> Promise:
+        def kept(db: sqlite3.Connection) -> bool:
             loaded = statements.load(db, self._conv)
             return loaded is not None and loaded.settings.get("system_prompt") == prompt
 
         return kept
 
-    def _taken(self, run_id: str, key: str | None) -> Check:
+    def _taken(self, run_id: str, key: str | None) -> Promise:
         """It is there, and listed as unfinished until it has ended; and so is its key."""
 
-        def kept(db: Any) -> bool:
+        def kept(db: sqlite3.Connection) -> bool:
             (keys,) = db.execute("SELECT count(*) FROM keys WHERE key = ?", (key,)).fetchone()
             return bool(self._rows(db, run_id)) and keys == (key is not None)
 
         return kept
 
-    def _ended(self, run_id: str) -> Check:
-        def kept(db: Any) -> bool:
+    def _ended(self, run_id: str) -> Promise:
+        def kept(db: sqlite3.Connection) -> bool:
             rows = self._rows(db, run_id)
             return rows[0]["props"]["status"] == "stopped" and not any(map(is_open, rows))
 
         return kept
 
-    def _row(self, id: str) -> Check:
+    def _row(self, id: str) -> Promise:
         return lambda db: bool(self._rows(db, id))
 
-    def _allowed(self, call_id: str) -> Check:
+    def _allowed(self, call_id: str) -> Promise:
         """It is in the run's checkpoint; once the row says so too, the run may have ended."""
 
-        def kept(db: Any) -> bool:
+        def kept(db: sqlite3.Connection) -> bool:
             decided: dict[str, Any] = {}
             for (checkpoint,) in db.execute("SELECT checkpoint FROM runs WHERE conv_id = ?", (self._conv,)):
                 decided |= json.loads(checkpoint or "{}").get("decisions", {})
@@ -253,7 +217,7 @@ class _Round:
 
         return kept
 
-    def _rows(self, db: Any, id: str) -> list[Any]:
+    def _rows(self, db: sqlite3.Connection, id: str) -> list[Any]:
         rows = entities(db, self._conv) or []
         return [row for row in rows if row["id"] == id or row["id"].startswith(f"{id}:")]
 
@@ -284,6 +248,23 @@ def answer_first() -> None:
         return at_once
 
     SQLiteStore.write = hasty  # type: ignore[method-assign]
+
+
+def frame_first() -> None:
+    """Pages hear of a thing while it is being stored."""
+    from webchat_widget.runtime.coordinator import StreamCoordinator
+
+    emit = StreamCoordinator.emit
+
+    def hasty(self: StreamCoordinator, *events: Any, **parts: Any) -> Awaitable[None]:
+        saved = emit(self, *events, **parts)
+        unsent = self._unsent[-1]
+        for frame in unsent.frames:
+            self._publish(frame)
+        unsent.frames = ()
+        return saved
+
+    StreamCoordinator.emit = hasty  # type: ignore[method-assign]
 
 
 def _replace(pragma: str, by: str) -> None:

@@ -43,6 +43,8 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, _File] = {}
+        self.syncs = 0
+        """How often something became certain."""
 
     def take(self, moment: Moment) -> None:
         """A call began, or ended."""
@@ -61,6 +63,7 @@ class Disk:
             if began:
                 file.syncs[moment.id] = [change for change in file.waiting if change.done]
             elif moment.result == 0:
+                self.syncs += 1
                 _apply(file.durable, synced := file.syncs.pop(moment.id))
                 file.waiting = [change for change in file.waiting if change not in synced]
 

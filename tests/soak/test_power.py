@@ -37,6 +37,8 @@ class TestTheTrace:
             b"12 --- SIGCHLD {si_signo=SIGCHLD} ---\n"
             b'11 <... recvfrom resumed>"POST /", 65536, 0, NULL, NULL) = 6\n'
             b'11 sendto(9<socket:[5]>, "HTTP/1.1 200 OK", 15, 0, NULL, 0) = -1 EPIPE (Broken pipe)\n'
+            b'11 pwrite64(7</a/x-wal>, "b", 1, 28 <unfinished ...>) = ?\n'
+            b"11 +++ killed by SIGKILL +++\n"
         )
         seen = [(m.what, m.call, m.file, m.data, m.offset, m.result) for m in moments(trace)]
         assert seen == [
@@ -48,6 +50,7 @@ class TestTheTrace:
             ("ended", "recvfrom", "socket:[5]", b"POST /", -1, 6),
             ("began", "sendto", "socket:[5]", b"HTTP/1.1 200 OK", -1, 0),
             ("ended", "sendto", "socket:[5]", b"HTTP/1.1 200 OK", -1, -1),
+            ("began", "pwrite64", "/a/x-wal", b"b", 28, 0),
         ]
 
 

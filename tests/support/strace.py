@@ -105,6 +105,8 @@ def moments(trace: Path) -> Iterator[Moment]:
                 open[thread] = moment
                 continue
             result = _RESULT.search(rest)
+            if result is None:
+                continue  # its process was killed in it
             data = _text(rest) if moment.call == "recvfrom" else moment.data
             yield Moment(
                 moment.id,
@@ -113,7 +115,7 @@ def moments(trace: Path) -> Iterator[Moment]:
                 moment.file,
                 data,
                 moment.offset,
-                int(result[1]) if result else -1,
+                int(result[1]),
             )
 
 
