@@ -105,9 +105,9 @@ class Judge:
         state, versions = self._versions
         if state != self._disk.syncs:
             versions = {}
-            with self._after_a_cut(0.0) as file:
-                with suppress(StoreUnavailable), snapshot(file) as db:  # there may be no timeline yet
-                    versions = dict(db.execute("SELECT conv_id, version FROM conversations"))
+            # There may be no timeline yet.
+            with self._after_a_cut(0.0) as file, suppress(StoreUnavailable), snapshot(file) as db:
+                versions = dict(db.execute("SELECT conv_id, version FROM conversations"))
             self._versions = self._disk.syncs, versions
         return versions.get(conv, 0)
 
