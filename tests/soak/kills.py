@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,10 @@ class Lane:
             disarm(child.work)
             async with child.client() as client:
                 aftermath = Aftermath(burst, self.talker, deaths, client)
-                wrong = await aftermath.look(answered)
+                try:
+                    wrong = await aftermath.look(answered)
+                except Exception:  # rows that can't be read, or a server that is gone again
+                    wrong = [*aftermath.wrong, traceback.format_exc()]
             self.closed_seconds = max(self.closed_seconds, aftermath.closed_seconds)
             self.lost_seconds = max(self.lost_seconds, aftermath.lost_seconds)
             return wrong
