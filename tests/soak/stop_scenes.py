@@ -23,7 +23,7 @@ from webchat_widget.timeline.entities import is_open
 from webchat_widget.timeline.sqlite.inspection import entities
 from webchat_widget.timeline.sqlite.snapshot import snapshot
 
-__all__ = ["STATES", "WAYS", "Broken", "Scene", "State", "Talk", "fault_of"]
+__all__ = ["IN_A_KERNEL", "STATES", "WAYS", "Broken", "Scene", "State", "Talk", "fault_of"]
 
 Row = dict[str, Any]
 
@@ -68,6 +68,9 @@ def _never_ending(**more: Any) -> Sequence[Reply]:
 def _calls(name: str, mark: str) -> Sequence[Reply]:
     return [Reply("Let me see. ", tool_calls=[{"name": name, "arguments": {"mark": mark}}])]
 
+
+IN_A_KERNEL = State("in a tool of a kernel", lambda mark: _calls("keep_at_it", mark), "tool.start")
+"""For a server with a kernel whose notebook has such a tool."""
 
 STATES = (
     State("before the model was asked", lambda _: [Reply("never", hold=Gate())], hangs=True),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.soak.plants import sow
@@ -23,9 +23,10 @@ from tests.soak.stop_plants import (
     queue_ignored,
     unsaved_end,
 )
-from tests.soak.stop_scenes import STATES, WAYS, Broken, Scene, Talk
+from tests.soak.stop_scenes import IN_A_KERNEL, STATES, WAYS, Broken, Scene, State, Talk
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer
+from tests.support.notebook import Notebook
 from webchat_widget.timeline.sqlite.inspection import verify
 
 __all__ = [
@@ -48,10 +49,23 @@ _NEVER_SAID = ("Traceback (most recent", "was never", "Task was destroyed", "alt
 """What a server's log must not hold, for nobody reads it in time."""
 
 
+_NOTEBOOK = """
+@tool(approval="never")
+def keep_at_it(mark: str) -> None:
+    "Keep the main thread busy until told to end."
+    open(f"{mark}.begun", "w").close()
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        open(f"{mark}.ended", "w").close()
+"""
+
+
 class Stops:
     """A harness: see `Harness`."""
 
-    name, unit, quick, long = "stops", "stops", 4 * _STATES, 1000
+    name, unit, quick, long = "stops", "stops", 4 * (_STATES + 1), 1000
     plants: Mapping[str, int] = {
         "late_delta": _STATES,
         "open_connection": _STATES,
@@ -64,9 +78,9 @@ class Stops:
 
     async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
         """Two servers, one for each style of the API; one where a bug is planted."""
-        cases = list(_cases(n, seed, 1 if plant else _IN_ONE))
         if plant is not None:
-            return await _on_a_server("chat", cases, folder / "chat", plant)
+            return await _on_a_server("chat", list(_cases(n, seed, STATES, 1)), folder / "chat", plant)
+        cases = list(_cases(n, seed, (*STATES, IN_A_KERNEL), _IN_ONE))
         halves = (("chat", cases[::2]), ("responses", cases[1::2]))
         ran = [_on_a_server(api, half, folder / api, None) for api, half in halves if half]
         return [failure for failures in await asyncio.gather(*ran) for failure in failures]
@@ -75,10 +89,10 @@ class Stops:
 HARNESS = Stops()
 
 
-def _cases(n: int, seed: int, in_one: int) -> Iterator[tuple[str, list[Scene]]]:
+def _cases(n: int, seed: int, among: Sequence[State], in_one: int) -> Iterator[tuple[str, list[Scene]]]:
     """Conversations with their stops. All states come before one comes again, in an order by the seed."""
     deal = random.Random(seed)
-    states = [state for _ in range(-(-n // len(STATES))) for state in deal.sample(STATES, len(STATES))]
+    states = [state for _ in range(-(-n // len(among))) for state in deal.sample(among, len(among))]
     for first in range(0, n, in_one):
         name = f"stops-{seed}-{first // in_one}"
         rng = random.Random(name)
@@ -97,6 +111,9 @@ async def _on_a_server(
         server.configure({"WebChat": {"profiles": [{"slug": "default", "tools": list(TOOLS)}]}})
         try:
             await asyncio.to_thread(server.start)
+            convs = [name for name, scenes in cases if any(scene.state is IN_A_KERNEL for scene in scenes)]
+            if convs:
+                await asyncio.to_thread(_begin_a_notebook, server, convs)
             async with Talk(server, model) as talk:
                 failures = await _held(talk, cases, first_only=plant is not None)
             if not failures:  # nothing that was stopped keeps it from ending
@@ -104,12 +121,21 @@ async def _on_a_server(
         finally:
             if server in Jupyter.live:
                 server.kill()
+            server.stop()  # its kernels
     if plant is None:
         print(f"stops: the slowest of {talk.count} answers ({api}) took {talk.slowest:.2f} s")
     said = server.log_text()
     failures += [f"{api}: the server's log says {words!r}" for words in _NEVER_SAID if words in said]
     failures += [f"{api}: {breach}" for breach in verify(server.timeline_db).breaches]
     return failures
+
+
+def _begin_a_notebook(server: Jupyter, convs: list[str]) -> None:
+    """A notebook whose tool these conversations have; its kernel ends with the server."""
+    notebook = Notebook(server)
+    notebook.run(_NOTEBOOK)
+    notebook.run(f"for conv in {convs!r}:\n    register(conv, keep_at_it)")
+    notebook.close()
 
 
 async def _held(talk: Talk, cases: list[tuple[str, list[Scene]]], *, first_only: bool) -> list[str]:
