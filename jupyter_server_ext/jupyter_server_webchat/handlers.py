@@ -23,7 +23,7 @@ from webchat_widget.requests import (
 )
 
 from .base import BodyHandler, StrictOrigin, WebChatHandler
-from .kernel_tools import kernel_tools
+from .kernel_tools import kernel_gone, kernel_tools
 from .profiles import ProfileHandler, ProfilesHandler, chosen_profile
 from .registration import parse_registration
 from .websocket import SemSocketHandler
@@ -130,7 +130,8 @@ class ToolsHandler(BodyHandler):
         registration = parse_registration(self.body())
         tools = kernel_tools(self.kernel_manager, conv_id, registration)
         contexts = {context.name: context.text for context in registration.contexts}
-        self.service.equip(conv_id, tools, contexts, registration.profiles)
+        gone = kernel_gone(self.kernel_manager, registration.kernel_id)
+        self.service.equip(conv_id, tools, contexts, registration.profiles, gone)
         self.answer({"tools": tools.names})
 
 

@@ -16,7 +16,8 @@ class Heartbeat:
     """Calls `ping` each 15 s, and `lost` once where nothing was heard for 30 s.
 
     An administrator's `settings` count where they are shorter: `ws_ping_interval` and `ws_ping_timeout` (ms),
-    and Tornado's `websocket_ping_interval` and `websocket_ping_timeout` (s). 0, elsewhere none, is passed over.
+    and Tornado's `websocket_ping_interval` and `websocket_ping_timeout` (s). 0, which elsewhere is none, does
+    not.
     """
 
     def __init__(

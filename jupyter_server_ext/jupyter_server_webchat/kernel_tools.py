@@ -31,7 +31,7 @@ from webchat_widget.typing import JSONObject
 
 from .registration import Offered, Registration
 
-__all__ = ["MESSAGE", "KernelTool", "KernelUnreachable", "kernel_tools"]
+__all__ = ["MESSAGE", "KernelTool", "KernelUnreachable", "kernel_gone", "kernel_tools"]
 
 MESSAGE = "webchat_tool"
 _PROTOCOL = 1
@@ -95,6 +95,12 @@ def kernel_tools(kernels: Any, conv_id: str, registration: Registration) -> Tool
     """The tools that a kernel offers to a conversation. Raises NotFound where there is no such kernel."""
     kernel = _Kernel(kernels, registration.kernel_id)
     return ToolRegistry(KernelTool(kernel, conv_id, offered) for offered in registration.tools)
+
+
+def kernel_gone(kernels: Any, kernel_id: str) -> Callable[[], bool]:
+    """Whether the kernel that there is now has gone for good. Raises NotFound where there is none."""
+    kernel = _Kernel(kernels, kernel_id)
+    return lambda: kernel.lost
 
 
 class KernelTool:

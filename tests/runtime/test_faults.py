@@ -17,7 +17,6 @@ from webchat_widget.events import TextChunk, ThinkingChunk, Upserted
 from webchat_widget.requests import EventRequest, TimelineQuery
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import Batch, Loaded, PendingRun
-from webchat_widget.tools.function import FunctionTool
 from webchat_widget.tools.registry import ToolRegistry
 from webchat_widget.turns import Message, Turn
 
@@ -398,22 +397,20 @@ async def test_an_empty_piece_of_text_is_no_message(start: Start) -> None:
 # -- kernels that are gone ---------------------------------------------------------------------------
 
 
-class OfAKernel(FunctionTool):
-    """A tool that goes with its kernel."""
-
-    lost = False
-
-
 async def test_what_a_notebook_brought_goes_with_its_kernel(start: Start) -> None:
-    def look() -> str:
-        """Look."""
-        return "seen"
-
     chat = await start()
     await chat.join("read")
-    tools = {conv_id: OfAKernel(look) for conv_id in ("gone", "read", "there")}
-    for conv_id, tool in tools.items():
-        chat.service.equip(conv_id, ToolRegistry([tool]), {})
-    tools["gone"].lost = tools["read"].lost = True
-    chat.service.equip("new", ToolRegistry([OfAKernel(look)]), {})
+    lost: set[str] = set()
+    for conv_id in ("gone", "read", "there"):
+        chat.service.equip(conv_id, ToolRegistry(), {"df": "a text"}, gone=lambda id=conv_id: id in lost)
+    lost |= {"gone", "read"}
+    chat.service.equip("new", ToolRegistry(), {"df": "a text"})
     assert set(chat.service._manager._equipment) == {"read", "there", "new"}
+
+
+async def test_a_notebook_that_brings_nothing_leaves_nothing(start: Start) -> None:
+    chat = await start()
+    chat.service.equip("c", ToolRegistry(), {"df": "a text"})
+    for conv_id in ("c", "other"):
+        chat.service.equip(conv_id, ToolRegistry(), {})
+    assert chat.service._manager._equipment == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct, field
 
@@ -15,17 +15,25 @@ __all__ = ["Equipment"]
 _MENTION = re.compile(r"(?<!\w)@(\w+)")
 
 
+def _stays() -> bool:
+    return False
+
+
 class Equipment(Struct, frozen=True):
-    """A conversation's own tools, the texts that stand for `@name` in its prompts, and its own profiles."""
+    """A conversation's own tools, the texts that stand for `@name` in its prompts, and its own profiles.
+
+    `gone` says whether the kernel that brought them is gone for good.
+    """
 
     tools: ToolRegistry = field(default_factory=ToolRegistry)
     contexts: Mapping[str, str] = field(default_factory=dict)
     profiles: Sequence[Profile] = ()
+    gone: Callable[[], bool] = _stays
 
     @property
-    def lost(self) -> bool:
-        """Whether its tools are of a kernel that is gone for good."""
-        return any(getattr(tool, "lost", False) for tool in self.tools)
+    def empty(self) -> bool:
+        """Whether there is nothing of its own."""
+        return not (self.tools or self.contexts or self.profiles)
 
     def spelled_out(self, prompt: str) -> str:
         """The prompt as a model is sent it: behind it the texts that it names, each once."""

@@ -45,9 +45,11 @@ class ConversationManager:
 
     def equip(self, conv_id: str, equipment: Equipment) -> None:
         """Replace it. It stays while the conversation is not in memory, unless its kernel is gone."""
-        for other in [id for id, had in self._equipment.items() if had.lost and id not in self._live]:
+        for other in [id for id, had in self._equipment.items() if id not in self._live and had.gone()]:
             del self._equipment[other]
-        self._equipment[conv_id] = equipment
+        self._equipment.pop(conv_id, None)
+        if not equipment.empty:
+            self._equipment[conv_id] = equipment
 
     async def get(self, conv_id: str) -> Conversation:
         """The conversation, loaded or new. Raises StoreUnavailable and ConversationHeld."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -260,16 +260,18 @@ class ChatService:
         tools: ToolRegistry,
         contexts: Mapping[str, str],
         profiles: Sequence[Profile] = (),
+        gone: Callable[[], bool] | None = None,
     ) -> None:
         """Give a conversation tools of its own beside its profile's, in place of those of an earlier call.
 
         A run that starts later sees them. `contexts` are texts by name: `@name` in a prompt sends the text
         along. `profiles` are there for its prompts only. All stay for as long as the service lives, or
-        until the tools' kernel is gone and nobody has the conversation open. Raises NotAllowed for profiles
+        until their kernel is `gone` and nobody has the conversation open. Raises NotAllowed for profiles
         that choose what a caller may not.
         """
         self._env.profiles.check_own(profiles, tools)
-        self._manager.equip(conv_id, Equipment(tools, dict(contexts), tuple(profiles)))
+        equipment = Equipment(tools, dict(contexts), tuple(profiles))
+        self._manager.equip(conv_id, equipment if gone is None else replace(equipment, gone=gone))
 
     def profiles(self, conv_id: str | None = None) -> list[JSONObject]:
         """The host's profiles, then those of the conversation: `slug` and `display_name` of each."""

@@ -129,7 +129,9 @@ class AdoptingStore(SQLiteStore):
         def work(db: Database) -> bool:
             known = _hand_over(db, self._file(conv_id), conv_id)
             if known:
-                self._promised[conv_id] = time.monotonic() + self._promise
+                now = time.monotonic()
+                self._promised = {id: until for id, until in self._promised.items() if until > now}
+                self._promised[conv_id] = now + self._promise
             return known
 
         return await self._submit(work, alone=True)
