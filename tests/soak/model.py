@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from tests.soak.speaker import Speaker
 from tests.soak.twin import Answer, Twin
@@ -148,11 +149,17 @@ class Reader:
         if waiting:
             self._answers.append(await self._world.page(waiting[0]))
 
+    async def follow(self) -> None:
+        """Bring all that is on the line, have what it asks for answered, and bring that."""
+        self.deliver(len(self._line))
+        await self.ask()
+        self.arrive()
+
     def arrive(self) -> None:
         """Bring the first answer."""
         if self._answers and self.joined:
             answer = self._answers.popleft()
-            self.tape.append({"do": "answer", **msgspec.to_builtins(answer)})
+            self.tape.append({"do": "answer", **structs.asdict(answer), "query": _asked(answer.query)})
             self.twin.answer(answer)
             self._hang_up_if_done()
 
@@ -259,13 +266,14 @@ class World:
         even that. Then another one begins, and finds all that was promised."""
         old = self.store
         self._leave(words=words)
-        promised, refused = dict(old.durable), set(old.refused)
+        promised = dict(old.durable)
         sure = self._sure()
+        self._said.clear()
         image = self._image(old)
         old.die()
         await self._abandon()
         for reader in self.readers:
-            reader.twin.forgive(refused)
+            reader.twin.bereaved(promised.keys() - old.refused.keys())
         new = self._reborn(old, image)
         if self._kernel is not None:
             self._kernel = new
@@ -460,6 +468,8 @@ class World:
     def _sure(self) -> list[tuple[str, int]]:
         """Texts, and how much of each must be on disk by now, as far as the disk was well."""
         now, well = self._loop.time(), self.store.well_since
+        if self.store.held:
+            return []
         return [(id, length) for at, id, length in self._said if well < at <= now - _SURE_SECONDS]
 
     def _leave(self, *, words: bool) -> None:
@@ -521,6 +531,13 @@ class World:
     async def _done(self) -> None:
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
+
+
+def _asked(query: TimelineQuery) -> JSONObject:
+    """Only what is named, as the page has it."""
+    named = {"since": query.since, "limit": query.limit, "before": query.before}
+    asked = {name: value for name, value in named.items() if value is not None}
+    return {**asked, "unfinished": True} if query.unfinished else asked
 
 
 def _wire(entities: list[Entity]) -> Any:

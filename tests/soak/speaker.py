@@ -77,42 +77,27 @@ class Speaker:
         saved = self._emit(
             self._stream.emit(*events, undo=True, pending=(self._pending(run, at_once),), title="x")
         )
-        accepted = self._runs if at_once else self._queue
-        conversation = self._conversation
-
-        def taken(done: asyncio.Task[bool]) -> None:
-            if not done.cancelled() and done.result() and self._conversation is conversation:
-                accepted.append(run)
-
-        saved.add_done_callback(taken)
+        self._then(
+            saved, lambda stored: (self._runs if at_once else self._queue).append(run) if stored else None
+        )
 
     def start(self, a: int, b: int) -> None:
         """The next one that waits begins."""
         if not self._queue or len(self._runs) >= _AT_ONCE:
             return self.prompt(a, b)
         run = self._queue.pop(0)
-        self._runs.append(run)
         moved = [self._placed(each, "queued", place) for place, each in enumerate(self._queue, 1)]
-        self._say(*self._announced(run), *moved, pending=(self._pending(run, True),))
+        saved = self._emit(
+            self._stream.emit(*self._announced(run), *moved, pending=(self._pending(run, True),))
+        )
+        self._then(saved, lambda stored: self._runs.append(run) if stored else self._end(run, "error", b))
 
     def finish(self, a: int, b: int) -> None:
         """A run comes to its end, with all that is open of it."""
         if (run := self._run(a)) is None:
             return
         self._runs.remove(run)
-        status = list(_END)[b % len(_END)]
-        events = self._closing(run, status)
-        if status == "error":
-            events.append(
-                ev.ErrorRaised(id=f"{run.id}:error", message="It broke.", code="broken", retryable=True)
-            )
-        events.append(
-            ev.RunChanged(
-                id=run.id, status=_END[status], stop_reason=status, model="m", usage={"inputTokens": b}
-            )
-        )
-        turn = (Message("user", run.request.prompt), Message("assistant", "Well."))
-        self._say(*events, ended=(run.id,), turns=((run.id, turn if b % 2 else ()),))
+        self._end(run, list(_END)[b % len(_END)], b)
 
     def finish_all(self) -> None:
         """All runs come to their ends."""
@@ -132,7 +117,8 @@ class Speaker:
             self._say(ev.TextStarted(id=id, role=role, model="m" if b % 2 else None))
         else:
             id = row["id"]
-        self._stream.delta(ev.TextDelta(id=id, role=role, text=_text(b)))
+        for more in range(1 + b % 3):
+            self._stream.delta(ev.TextDelta(id=id, role=role, text=_text(b + more)))
 
     def end_text(self, a: int, b: int) -> None:
         """A message is whole; with its text, or without."""
@@ -261,8 +247,36 @@ class Speaker:
     def _say(self, *events: ev.RunEvent, **parts: Any) -> None:
         self._emit(self._stream.emit(*events, **parts))
 
+    def _then(self, saved: asyncio.Task[bool], go_on: Callable[[bool], None]) -> None:
+        """Go on when it is known whether something is on disk, unless the host is another by then."""
+        conversation = self._conversation
+
+        def known(done: asyncio.Task[bool]) -> None:
+            if not done.cancelled() and self._conversation is conversation:
+                go_on(done.result())
+
+        saved.add_done_callback(known)
+
+    def _end(self, run: _Run, status: str, b: int) -> None:
+        events = self._closing(run, status)
+        if status == "error":
+            events.append(
+                ev.ErrorRaised(id=f"{run.id}:error", message="It broke.", code="broken", retryable=True)
+            )
+        events.append(
+            ev.RunChanged(
+                id=run.id, status=_END[status], stop_reason=status, model="m", usage={"inputTokens": b}
+            )
+        )
+        turn = (Message("user", run.request.prompt), Message("assistant", "Well."))
+        self._say(*events, ended=(run.id,), turns=((run.id, turn if b % 2 else ()),))
+
     def _run(self, a: int) -> _Run | None:
-        return self._runs[a % len(self._runs)] if self._runs else None
+        """One that is under way; None where there is none yet, but there will be."""
+        if not self._runs:
+            self.start(0, a)
+            return None
+        return self._runs[a % len(self._runs)]
 
     def _open(self, run: _Run, kind: str = "") -> list[JSONObject]:
         """The rows of a run that have not ended, of one kind or of all that end."""

@@ -6,7 +6,7 @@ It has no clock and no socket. Whoever holds it hands it frames and answers, and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from msgspec import Struct
@@ -106,9 +106,11 @@ class Twin:
         self._epoch: str | None = None
         self._gate = _Gate()
         self._rows = Projector()
-        self._seen: dict[str, Entity] = {}
-        self._restarted = False
-        """Another host speaks than the one that said what was seen: its last words may be gone."""
+        self._history = 0
+        """How often another history took the place of the one before: last words may be gone in it."""
+        self._seen: dict[str, tuple[int, Entity]] = {}
+        """The rows as they were shown last, and in which history."""
+        self._kept: list[Collection[str]] = []
         # of the hydration that is under way
         self._target = ""
         self._at_least = 0
@@ -125,10 +127,10 @@ class Twin:
         """What is on the screen."""
         return [each for each in self._rows.entities() if each["createdSeq"] >= self.floor]
 
-    def forgive(self, ids: Iterable[str]) -> None:
-        """Rows that a host sent although no disk had taken them, before it died: they may be gone."""
-        for id in ids:
-            self._seen.pop(id, None)
+    def bereaved(self, kept: Collection[str]) -> None:
+        """The host has died, and only these rows are sure to be there under the next one. A page may know
+        others: it is told of what the disk refused, and of what the disk has yet to take when it asks."""
+        self._kept.append(kept)
 
     # -- the connection ------------------------------------------------------------------------------
 
@@ -216,7 +218,9 @@ class Twin:
             coming[row["id"]] = merge(coming.get(row["id"]), _row(row))
         self._rows = Projector(coming.values())
         self.floor = floor
-        self._restarted = True
+        self._history += 1
+        self._seen = {id: seen for id, seen in self._seen.items() if all(id in kept for kept in self._kept)}
+        self._kept.clear()
         self._covers(first.version)
 
     def _answered_since(self, answer: Answer) -> None:
@@ -273,7 +277,7 @@ class Twin:
                 return False
         applied = self._rows.apply(event)
         assert applied is not Applied.UNKNOWN, f"nobody knows {type_}"
-        if applied is Applied.CHANGED and not self._restarted:
+        if applied is Applied.CHANGED:
             self._compare(id)
         return applied is not Applied.GAP
 
@@ -285,26 +289,25 @@ class Twin:
     def _look(self) -> None:
         """Compare the screen with what was on it: after rows have come."""
         shown = self.shown()
-        missing = {each["id"] for each in self._seen.values() if each["createdSeq"] >= self.floor}
+        missing = {id for id, (_, each) in self._seen.items() if each["createdSeq"] >= self.floor}
         missing -= {each["id"] for each in shown}
         assert not missing, f"{sorted(missing)} vanished"
         for each in shown:
             self._compare(each["id"])
-        self._restarted = False
 
     def _compare(self, id: str) -> None:
         row = self._rows.row(id)
         assert row is not None
-        before, now = self._seen.get(id), entity({**row, "props": dict(row["props"])})
-        self._seen[id] = now
-        if before is None:
-            return
+        now = entity({**row, "props": dict(row["props"])})
+        history, before = self._seen.get(id, (self._history, now))
+        self._seen[id] = self._history, now
+        same = history == self._history
         assert before["createdSeq"] == now["createdSeq"], f"{id} has another place"
+        assert before["version"] <= now["version"] or not same, f"{id} is older than it was"
         assert is_terminal(now) or not is_terminal(before), f"{id} goes on after its end"
         old, new = _text(before), _text(now)
-        cut = self._restarted and is_terminal(now) and old.startswith(new)
+        cut = not same and is_terminal(now) and old.startswith(new)
         assert new.startswith(old) or cut, f"{id} read {old!r}, and now {new!r}"
-        assert before["version"] <= now["version"] or self._restarted, f"{id} is older than it was"
 
 
 def _row(row: JSONObject) -> Row:
