@@ -11,7 +11,7 @@ import pytest
 
 from tests.runtime.conftest import Start
 from webchat_widget.engines.scripted import ScriptedEngine
-from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, StoreUnavailable
+from webchat_widget.errors import EngineError, KeyReused, QueueFull, ShuttingDown, StoreUnavailable
 from webchat_widget.events import CallRequest, Finish, ThinkingChunk
 from webchat_widget.requests import TimelineQuery
 from webchat_widget.runtime.environment import RuntimeSettings
@@ -107,6 +107,24 @@ async def test_one_key_is_one_run_even_at_the_same_instant(start: Start) -> None
     await page.until("run.finished")
     assert len({reply["run_id"] for reply in replies}) == 1
     assert len(page.of("run.started")) == 1
+
+
+async def test_a_key_is_known_while_another_prompt_is_refused_it(start: Start) -> None:
+    chat = await start(ScriptedEngine("only one"))
+    first = await chat.say("hi", key="k")
+    refused, again = await asyncio.gather(
+        chat.say("something else", key="k"), chat.say("hi", key="k"), return_exceptions=True
+    )
+    assert isinstance(refused, KeyReused)
+    assert again == first
+
+
+async def test_a_key_is_free_again_where_its_prompt_was_not_taken(start: Start, tmp_path: Path) -> None:
+    store = FailingStore(tmp_path / "failing.sqlite")
+    chat = await start(ScriptedEngine(), store=store)
+    store.failing = True
+    refused = await asyncio.gather(chat.say("1", key="k"), chat.say("2", key="k"), return_exceptions=True)
+    assert [type(error) for error in refused] == [StoreUnavailable, StoreUnavailable]
 
 
 async def test_stop_in_the_middle_of_a_tool_leaves_no_orphan(start: Start) -> None:

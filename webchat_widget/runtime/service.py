@@ -91,16 +91,19 @@ class ChatService:
         if request.key is None:
             return await self._take(request, user)
         name = (user, request.key)
-        under_way = self._keys.get(name)
-        if under_way is None:
-            task = asyncio.create_task(self._take_once(request, user), name="webchat-prompt")
-            self._keys[name] = (request.digest, task)
-            task.add_done_callback(lambda _: self._keys.pop(name, None))
-            return await asyncio.shield(task)
-        digest, task = under_way
-        _same_body(digest, request)
-        first = await asyncio.shield(task)
-        return Reply(first.status, first.body, replayed=True)
+        while (under_way := self._keys.get(name)) is not None:
+            digest, task = under_way
+            if digest != request.digest:
+                await asyncio.wait([task])
+                if task.cancelled() or task.exception() is not None:
+                    continue  # it was not taken, be it for the key is of this request
+            _same_body(digest, request)
+            first = await asyncio.shield(task)
+            return Reply(first.status, first.body, replayed=True)
+        task = asyncio.create_task(self._take_once(request, user), name="webchat-prompt")
+        self._keys[name] = (request.digest, task)
+        task.add_done_callback(lambda _: self._keys.pop(name, None))
+        return await asyncio.shield(task)
 
     async def timeline(self, query: TimelineQuery) -> tuple[Page, str]:
         """The rows that `query` asks for, and the epoch. Of an unknown conversation there are none."""
