@@ -131,3 +131,21 @@ def test_a_prompt_that_was_refused_is_sent_to_nobody_though_another_was_stored_i
         assert [event["type"] for event in reader.sent()] == ["ws.hello", "run.started", "timeline.upsert"]
 
     played(scene)
+
+
+def test_a_number_that_was_undone_may_be_given_out_again_for_no_reader_was_told_it() -> None:
+    async def scene(world: World) -> None:
+        (reader,) = world.readers
+        world.speaker.own(0, 0)
+        await world.wait(1)
+        world.fail(1)
+        world.speaker.own(1, 1)
+        for _ in range(3):
+            await world.wait(0.1)
+            await reader.follow()
+        await world.evict()
+        world.set_clock(-3_600_000)
+        await reader.join()
+        world.speaker.own(2, 2)
+
+    played(scene)

@@ -68,7 +68,7 @@ class StreamCoordinator:
         self.committed = version
         """The last `seq` of a frame that is on disk: readers compare it with what they were sent."""
         self._said = version
-        """The last `seq` of a frame; the numbers of records lie between them."""
+        """The last `seq` of a frame that stands; those of records, and of what was undone, lie between."""
         self._dirty: set[str] = set()
         """Rows with text that is not on disk yet."""
         self._owed: dict[str, tuple[Any, ...]] = {}
@@ -94,7 +94,8 @@ class StreamCoordinator:
         frames = tuple(self._framed(event) for event in events)
         for frame in frames:
             frame.encoded()  # what is no JSON is refused here, before it is in a row that no write would take
-        self._said = self.version if frames else self._said
+        last = self.version if frames else self._said
+        self._said = self._said if undo else last
         before: _Held = {}
         for frame in frames:
             id, seq = frame.event["id"], frame.event["seq"]
@@ -102,7 +103,7 @@ class StreamCoordinator:
             self.timeline.apply(frame.event)
         held = before if undo else None
         self._tentative.update(held or {})
-        saved = asyncio.ensure_future(self._write(tuple(before), parts, tentative=held))
+        saved = asyncio.ensure_future(self._write(tuple(before), parts, said=last, tentative=held))
         unsent = _Unsent(frames, free=False)
         self._unsent.append(unsent)
         saved.add_done_callback(lambda done: self._saved(done, held or {}, unsent))
@@ -139,15 +140,16 @@ class StreamCoordinator:
         """The rows as a reader may see them, and the version up to which they are complete.
 
         A prompt that is being stored is not accepted yet: its rows are as they were before, and the version
-        ends there, so that a reader who asks again from there gets them.
+        ends there, so that a reader who asks again from there gets them. Nobody is told a number of what was
+        undone: the store does not know it, and after a restart it may be given out again.
         """
         entities = self.timeline.entities()
         if not self._tentative:
-            return entities, self.version
+            return entities, self._said
         seen = [each for each in entities if each["id"] not in self._tentative]
         seen += [entity(old) for _, old in self._tentative.values() if old is not None]
         seen.sort(key=lambda each: each["createdSeq"])
-        return seen, min(seq for seq, _ in self._tentative.values()) - 1
+        return seen, min(self._said, min(seq for seq, _ in self._tentative.values()) - 1)
 
     def text_of(self, id: str) -> str:
         """The text of a row so far; empty where there is none."""
@@ -180,12 +182,12 @@ class StreamCoordinator:
         return self.version
 
     def _write(
-        self, touched: tuple[str, ...], parts: dict[str, Any], *, tentative: _Held | None = None
+        self, touched: tuple[str, ...], parts: dict[str, Any], *, said: int, tentative: _Held | None = None
     ) -> Awaitable[None]:
         """Hand the rows to the store now, in the order of the calls; done when they are on disk.
 
-        What could not be written is kept for the next write: rows, records, ends of runs and turns, but
-        nothing of what is `tentative`.
+        `said` is the last frame's number. What could not be written is kept for the next write: rows,
+        records, ends of runs and turns, but nothing of what is `tentative`.
         """
         ids = tuple(dict.fromkeys((*touched, *self._dirty)))
         self._dirty.clear()
@@ -193,8 +195,8 @@ class StreamCoordinator:
         due, self._owed = self._owed, {}
         parts = {**parts, **{name: (*late, *parts.get(name, ())) for name, late in due.items()}}
         rows = tuple(_snapshot(row) for id in ids if (row := self.timeline.row(id)) is not None)
-        version, said = self.version, self._said
-        written = self._store.write(Batch(conv_id=self._conv_id, version=version, rows=rows, **parts))
+        batch = Batch(conv_id=self._conv_id, version=self.version, rows=rows, **parts)
+        written = self._store.write(batch)
 
         async def settle() -> None:
             try:
@@ -209,6 +211,7 @@ class StreamCoordinator:
                         self._owed[name] = (*late, *self._owed.get(name, ()))
                 self._write_within(_RETRY_SECONDS)
                 raise
+            self._said = max(self._said, said)
             self.committed = max(self.committed, said)
 
         return settle()
@@ -230,7 +233,7 @@ class StreamCoordinator:
     def _write_text(self) -> None:
         self._writer = None
         if self._dirty or self._owed:
-            self._late = asyncio.ensure_future(self._write((), {}))
+            self._late = asyncio.ensure_future(self._write((), {}, said=self._said))
             self._late.add_done_callback(_retrieve)
 
     def _write_within(self, seconds: float) -> None:
