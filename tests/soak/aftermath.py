@@ -15,14 +15,14 @@ from tests.soak.points import EFFECTS
 from tests.soak.talk import Prompt, Talker
 from tests.soak.verdicts import Row, Rows
 
-__all__ = ["Aftermath", "Death"]
+__all__ = ["CLOSED_SECONDS", "ENDED", "LOST_SECONDS", "SLACK", "Aftermath", "Death"]
 
 CLOSED_SECONDS, SLACK = 2.0, 3
 """Within so long of the first answer nothing that was cut may be open; and so many times that, on a machine
 that has other things to do."""
 LOST_SECONDS = 1.0
 """Text that is older than this when the server dies is on disk: four times what the contract says."""
-_ENDED = ("finished", "stopped", "failed")
+ENDED = ("finished", "stopped", "failed")
 _PATIENCE = 30
 
 
@@ -152,7 +152,7 @@ class Aftermath:
         for row in rows:
             if row["kind"] == "tool_call" and row["props"]["status"] == "asking":
                 await self._answer(conv_id, row)
-        return [row for row in rows if row["kind"] == "run" and row["props"]["status"] not in _ENDED]
+        return [row for row in rows if row["kind"] == "run" and row["props"]["status"] not in ENDED]
 
     async def _answer(self, conv_id: str, call: Row) -> None:
         given = self._answers.get(call["id"])
@@ -179,17 +179,11 @@ class Aftermath:
             stops = [stop for stop in self._burst.stops if stop.run_id == id]
             self.wrong += verdicts.ended(rows, run, death is not None, stops)
             if death is not None and run["props"]["status"] == "failed":
-                self._check_loss(Prompt.read(run["props"]["prompt"]), len(rows.text(id).split()), death)
-
-    def _check_loss(self, prompt: Prompt, words: int, death: Death) -> None:
-        """So many words of the answer are there; the next one had not been sent for long."""
-        pace = self._talker.paces.get(prompt.name)
-        if pace is None or words + 1 >= len(pace.times):
-            return
-        lost = death.at - pace.times[words + 1]
-        self.lost_seconds = max(self.lost_seconds, lost)
-        if lost > LOST_SECONDS:
-            self.wrong.append(f"{prompt.name} lost text that was {lost:.2f} s old, after {words} words")
+                name, words = Prompt.read(run["props"]["prompt"]).name, len(rows.text(id).split())
+                lost = self._talker.lost(name, words, death.at)
+                self.lost_seconds = max(self.lost_seconds, lost)
+                if lost > LOST_SECONDS:
+                    self.wrong.append(f"{name} lost text that was {lost:.2f} s old, after {words} words")
 
     async def _check_memory(self, conv_id: str) -> None:
         before = Rows(await self._rows(conv_id))

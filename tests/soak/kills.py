@@ -15,6 +15,7 @@ from msgspec.structs import replace as changed
 from tests.soak.aftermath import Aftermath, Death
 from tests.soak.burst import Burst
 from tests.soak.child import Child, Died
+from tests.soak.kernels import KernelCase
 from tests.soak.points import POINTS, arm, disarm, points, replace, tools
 from tests.soak.talk import Talker
 from webchat_widget.timeline.sqlite.inspection import verify
@@ -33,6 +34,8 @@ __all__ = [
 
 _BURST_SECONDS = 1.5
 _LANES = 2
+_KERNEL = 10
+"""So many kills have one among them that is of a kernel; plants are bugs of a server."""
 _CONFIG = {"WebChat": {"profiles": [{"slug": "default", "tools": ["note", "note_if_allowed"]}]}}
 
 
@@ -60,7 +63,8 @@ class Kills:
             with lane.talker.server:
                 try:
                     for case in cases:
-                        failures.extend(await lane.case(case))
+                        kernel = case % _KERNEL == _KERNEL - 1 and not plant
+                        failures.extend(await (lane.kernel(case) if kernel else lane.case(case)))
                         if plant and failures:
                             return
                     if not failures:  # or what is open may be for that reason
@@ -117,6 +121,16 @@ class Lane:
         wrong = await self._come_back(burst, deaths)
         head = f"seed {seed}, killed at {point} ({nth})"
         return [f"{head}: {each}\n    {'; '.join(burst.steps)}" for each in wrong]
+
+    async def kernel(self, seed: int) -> list[str]:
+        """One death of a kernel that is the host, and what is wrong then."""
+        self.talker.forget()
+        self.talker.hurry.clear()
+        case = KernelCase(self.folder / f"kernel{seed}", self.talker, seed)
+        wrong = await asyncio.to_thread(case.run)
+        self.closed_seconds = max(self.closed_seconds, case.closed_seconds)
+        self.lost_seconds = max(self.lost_seconds, case.lost_seconds)
+        return [f"seed {seed}, a kernel: {each}\n    {'; '.join(case.steps)}" for each in wrong]
 
     async def _come_back(self, burst: Burst, deaths: list[Death]) -> list[str]:
         """Start it, once more where it dies at that, and look at what is there."""

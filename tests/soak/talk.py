@@ -80,6 +80,14 @@ class Talker:
         self.histories: dict[str, list[dict[str, Any]]] = {}
         """What was sent with a prompt, itself included."""
 
+    def lost(self, name: str, words: int, at: float) -> float:
+        """How old the oldest text was, in seconds at the monotonic time *at*, that had been sent as an answer
+        to the prompt of this name and is not among its first *words*."""
+        pace = self.paces.get(name)
+        if pace is None or words + 1 >= len(pace.times):
+            return 0.0
+        return max(0.0, at - pace.times[words + 1])
+
     def _answer(self, request: Request) -> Reply:
         prompt = Prompt.read(request.prompt)
         messages = request.body["messages"]
