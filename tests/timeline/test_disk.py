@@ -23,6 +23,7 @@ from webchat_widget.timeline.files import conversation_file
 from webchat_widget.timeline.migrations import MIGRATIONS
 from webchat_widget.timeline.sqlite import SQLiteStore, connection, damage, lock, readonly
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
+from webchat_widget.timeline.sqlite.snapshot import copied
 from webchat_widget.timeline.store import Batch, KeyRecord, PendingRun
 
 KEY = KeyRecord("ada", "k", "digest", 200, {"run_id": "r", "conv_id": "c"}, 1)
@@ -421,6 +422,36 @@ class TestOwner:
         with Holder(file):
             Path(f"{file}-lock").write_bytes(words)
             assert "is in use by another Jupyter server. Stop" in await self.refusal(SQLiteStore(file))
+
+    async def test_who_loses_its_file_keeps_its_name_and_stores_in_the_one_that_has_it_now(
+        self, file: Path
+    ) -> None:
+        """Its conversations are in memory still: with another owner there would be two."""
+        store = SQLiteStore(file)
+        await store.write(said())
+        copied(file, file.parent.parent).replace(file)
+        Path(f"{file.parent.parent / file.name}-wal").replace(f"{file}-wal")
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await store.write(said("refused", 2))
+        assert f"process {os.getpid()} on" in await self.refusal(SQLiteStore(file))
+        await store.write(said("more", 3))
+        assert await ids(store) == ["said", "more"]
+        await store.close()
+        assert names(file.parent) == [file.name]
+
+    async def test_who_loses_all_of_the_folder_begins_anew(self, file: Path) -> None:
+        store = SQLiteStore(file)
+        await store.write(said())
+        moved = file.parent.rename(file.parent.with_name("elsewhere"))
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await store.write(said("refused", 2))
+        await store.write(said("more", 3))
+        assert await ids(store) == ["more"]
+        await store.close()
+        assert names(file.parent) == [file.name]
+        there = SQLiteStore(moved / file.name)
+        assert await ids(there) == ["said"], "nobody has that any more"
+        await there.close()
 
     async def test_a_full_disk_keeps_nobody_from_what_is_there(
         self, file: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,7 @@ from webchat_widget.typing import JSONObject
 from . import readonly, records, statements
 from .connection import Database, Moved, advice, is_busy, remove, transaction
 from .damage import is_damage
-from .lock import owner_of
+from .lock import Lock, owner_of
 from .readonly import ReadOnly, connect_or_read
 from .statements import KEY_LIFETIME_MS
 
@@ -79,6 +79,9 @@ class SQLiteStore:
         self._thread: threading.Thread | None = None
         self._db: Database | None = None
         """The thread's; others only look at it."""
+        self._lock: Lock | None = None
+        """The right to the file's name, where the file that was open has lost it: conversations are still in
+        memory here, and nobody else is to have them."""
         self._kept: list[str] = []
         """What is to be said of damaged files that are kept aside."""
         self._closed = False
@@ -169,13 +172,13 @@ class SQLiteStore:
                 else:
                     self._run(db, list(group))
             if db.moved:
-                self._db = None
-                db.close()
+                self._db, self._lock = None, db.leave()
         try:
             if self._db is not None:
                 with contextlib.closing(self._db):
                     self._tidy(self._db)
         finally:
+            self._let_go()
             _settle(last, None, None)
 
     def _opened(self) -> Database:
@@ -183,11 +186,19 @@ class SQLiteStore:
         open = self._db
         if open is not None and not (isinstance(open, ReadOnly) and open.is_due()):
             return open
-        db = connect_or_read(self.path, open, kind=self._kind, notices=self._kept)
+        db = connect_or_read(self.path, open, kind=self._kind, notices=self._kept, lock=self._lock)
         if open is not None and db is not open:
             open.close()
+        if self._lock is db.lock:
+            self._lock = None
+        self._let_go()
         self._db = db
         return db
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _tidy(self, db: Database) -> None:
         if self._drop_empty and self.path != ":memory:" and not db.refusal:

@@ -61,6 +61,12 @@ class Database(sqlite3.Connection):
         if self.in_transaction:
             self.execute("ROLLBACK")
 
+    def leave(self) -> Lock | None:
+        """Close the database, and keep the lock for the file that has its name by now."""
+        lock, self.lock = self.lock, None
+        self.close()
+        return lock
+
     def close(self) -> None:
         """Close the database, then its lock."""
         try:
@@ -71,13 +77,18 @@ class Database(sqlite3.Connection):
 
 
 def connect(
-    path: str, *, kind: str = "a program", notices: list[str] | None = None, timeout: float = 2
+    path: str,
+    *,
+    kind: str = "a program",
+    notices: list[str] | None = None,
+    timeout: float = 2,
+    lock: Lock | None = None,
 ) -> Database:
     """Open a database (":memory:" for one without a file), made where there is none, in the newest schema.
 
     The file is readable for its owner only, and locked for as long as it is open: a second process would
     close the first one's runs as interrupted. The lock says what `kind` of program has it, and ends with the
-    process that holds it, however that ends.
+    process that holds it, however that ends. A `lock` that is held already stays so where this raises.
 
     Raises sqlite3.Error (`is_busy` tells a lock that somebody else holds for `timeout` seconds), OSError
     (`is_busy` as well), and StoreUnavailable for a newer schema. With `notices` a damaged file is kept aside
@@ -90,7 +101,7 @@ def connect(
     deadline = time.monotonic() + timeout
     while True:
         try:
-            if (opened := _open(Path(path), kind, notices)) is not None:
+            if (opened := _open(Path(path), kind, notices, lock)) is not None:
                 return opened
         except (sqlite3.Error, BlockingIOError) as error:
             # SQLite's own wait would keep a shared lock, so that two who open a file both wait for nothing.
@@ -171,10 +182,10 @@ def _unlink(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _open(file: Path, kind: str, notices: list[str] | None) -> Database | None:
+def _open(file: Path, kind: str, notices: list[str] | None, held: Lock | None) -> Database | None:
     """The database with its lock; None where the file of this name is another one by now."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock, db = Lock(file, kind), None
+    lock, db = held if held is not None and held.is_named() else Lock(file, kind), None
     try:
         try:
             db = _connect(file)
@@ -184,10 +195,10 @@ def _open(file: Path, kind: str, notices: list[str] | None) -> Database | None:
             notices.append(damage.keep_aside(file))
             db = _connect(file)
     finally:
-        if db is None:
-            lock.release()
-        else:
+        if db is not None:
             db.lock = lock
+        elif lock is not held:
+            lock.release()
     return db
 
 

@@ -61,12 +61,14 @@ class Lock:
             _held.add(self)
             _sign(self._descriptor, kind)
 
+    def is_named(self) -> bool:
+        """Whether it keeps others out still: its file may have been removed, or moved with its folder."""
+        return self._descriptor is not None and _is_named(self._file, self._descriptor)
+
     def release(self) -> None:
         """Let the next one in, and leave no file behind."""
-        if self._descriptor is None:
-            return
         # While it is locked: who has opened the same file finds, once it is theirs, that it lost its name.
-        if _is_named(self._file, self._descriptor):
+        if self.is_named():
             self._file.unlink(missing_ok=True)
         self.forget()
 

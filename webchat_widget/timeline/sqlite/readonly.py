@@ -16,6 +16,7 @@ from webchat_widget.timeline.store import Loaded
 from . import statements
 from .connection import Database, connect, identity
 from .damage import check_length
+from .lock import Lock
 from .snapshot import copied
 
 __all__ = ["ReadOnly", "connect_or_read", "load", "unfinished"]
@@ -57,11 +58,12 @@ def connect_or_read(
     kind: str,
     notices: list[str] | None = None,
     timeout: float = 2,
+    lock: Lock | None = None,
 ) -> Database:
     """`connect`, or a connection to read where nothing may be written: `open`, where that is one of what is
     there still. Raises what `connect` does."""
     try:
-        return connect(path, kind=kind, notices=notices, timeout=timeout)
+        return connect(path, kind=kind, notices=notices, timeout=timeout, lock=lock)
     except (sqlite3.Error, OSError) as error:
         if not _is_denied(error) or not Path(path).exists():
             raise
