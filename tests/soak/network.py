@@ -37,29 +37,25 @@ class Weather:
 
 
 class Frames:
-    """Cuts what a server says on one connection into WebSocket frames, once it has agreed to speak them."""
+    """Cuts what a server says on one connection into WebSocket frames, once it has agreed to speak them.
+
+    A server writes the head of an answer at once, so that an answer begins where a piece does.
+    """
 
     def __init__(self) -> None:
         self.upgraded = False
-        self._plain = False
         self._waiting = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
         """Pieces to hand on, and of each whether it is a text frame; all else passes as it comes."""
-        if self._plain:
-            yield data, False
-            return
-        self._waiting += data
         if not self.upgraded:
-            if not self._waiting.startswith(b"HTTP/1.1 101 "[: len(self._waiting)]):
-                self._plain = True
-                yield self._waiting, False
+            head, end, data = data.partition(b"\r\n\r\n")
+            self.upgraded = head.startswith(b"HTTP/1.1 101 ")
+            if not self.upgraded:
+                yield head + end + data, False
                 return
-            head, end, rest = self._waiting.partition(b"\r\n\r\n")
-            if not end:
-                return
-            self.upgraded, self._waiting = True, rest
             yield head + end, False
+        self._waiting += data
         while (length := _length(self._waiting)) is not None and length <= len(self._waiting):
             frame, self._waiting = self._waiting[:length], self._waiting[length:]
             yield frame, frame[0] == _TEXT

@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ A_BROWSER = 20
 A_BATCH = 40
 RUNS_END = 60.0
 """Seconds in which the last run has ended."""
-QUICK, LONG = 4.0, 18.0
-"""Seconds of harm, for a test and for more than that."""
+A_SESSION = 4
+"""So often something is done to a session, in the mean."""
 ENDED = "The pages' process has ended; above is what it had to say."
 
 
@@ -134,11 +134,11 @@ class Page:
 def answer(request: Request) -> Reply:
     """Slow words, the same for the same prompt; sometimes with thoughts, and sometimes they break off."""
     chance = random.Random(request.prompt)
-    words = [chance.choice(("one ", "two ", "drei ", "четыре ", "𝔣𝔦𝔳𝔢 ", "🙂 ")) for _ in range(80)]
+    words = [chance.choice(("one ", "two ", "drei ", "четыре ", "𝔣𝔦𝔳𝔢 ", "🙂 ")) for _ in range(60)]
     return Reply(
-        chunks=words[: chance.randint(1, 80)],
+        chunks=words[: chance.randint(1, 60)],
         reasoning="so it is " * chance.choice((0, 0, 0, 6)),
-        delay=chance.choice((0.0, 0.01, 0.03)),
+        delay=chance.choice((0.0, 0.01, 0.02)),
         fault="cut" if chance.random() < 0.05 else None,
     )
 
@@ -178,7 +178,6 @@ class Proxy:
                         bundle,
                         seed=seed + number,
                         sessions=min(A_BATCH, n - first),
-                        seconds=LONG if n > A_BATCH else QUICK,
                         plant=None if on_server else plant,
                     )
                     failures += await batch.run()
@@ -206,7 +205,6 @@ class Batch:
         *,
         seed: int,
         sessions: int,
-        seconds: float,
         plant: str | None,
     ) -> None:
         self.network = Network(jupyter.port, seed)
@@ -216,7 +214,6 @@ class Batch:
         self._jupyter = jupyter
         self._bundle = bundle
         self._chance = random.Random(seed)
-        self._seconds = seconds
         self._plant = plant
         self._sessions = sessions
         self._conversations = [f"soak-{seed}-{number}" for number in range(max(2, sessions // 4))]
@@ -250,12 +247,10 @@ class Batch:
     async def _harm(self) -> None:
         async with asyncio.TaskGroup() as aside:
             self._aside = aside.create_task
-            self._aside(self._restart())
             await self._act()
 
     async def _act(self) -> None:
-        end = time.monotonic() + self._seconds
-        acts = {
+        acts: dict[Callable[[Page], Awaitable[None]], float] = {
             self._send: 7,
             self._send_into_the_void: 2,
             self._stop: 1,
@@ -270,15 +265,19 @@ class Batch:
             self._refuse: 0.4,
         }
         closed, opened = list(self._pages), list[Page]()
-        await self._change_weather()
-        while time.monotonic() < end and not (self._plant and self._story.broken):
+        await self._change_weather(closed[0])
+        for left in range(A_SESSION * self._sessions, 0, -1):
+            if left == 2 * self._sessions and self._plant is None:
+                self._aside(self._restart())
             if closed and (not opened or self._chance.random() < 0.5):
                 opened.append(closed.pop())
                 await opened[-1].open(self._chance)
-                continue
-            (act,) = self._chance.choices(list(acts), weights=list(acts.values()))
-            await act(self._chance.choice(opened))
-            await asyncio.sleep(self._chance.uniform(0.02, 0.12))
+            else:
+                (act,) = self._chance.choices(list(acts), weights=list(acts.values()))
+                await act(self._chance.choice(opened))
+                await asyncio.sleep(self._chance.uniform(0.0, 0.2))
+            if self._plant and self._story.broken:
+                return
         for page in closed:
             await page.open(self._chance)
 
@@ -289,11 +288,12 @@ class Batch:
         await page.ask("send", prompt=prompt)
 
     async def _send_into_the_void(self, page: Page) -> None:
-        """The prompt arrives, but not the answer, and who sent it tries again before there is a line."""
+        """The prompt arrives, but no answer does, and who sent it tries again before there is a line."""
+        self.network.cut(hard=True)
+        self.network.weather = Weather(torn=1.0)
         await self._send(page)
-        await asyncio.sleep(self._chance.uniform(0.0, 0.04))
-        await self._cut(page)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self._chance.uniform(0.1, 0.3))
+        await self._change_weather(page)
         await page.ask("retry")
 
     async def _stop(self, page: Page) -> None:
@@ -322,25 +322,25 @@ class Batch:
         self._story.add(f"the computer of page {page.number} sleeps for {seconds:.1f} s")
         await page.browser.sleep(seconds)
 
-    async def _change_weather(self, _: Page | None = None) -> None:
+    async def _change_weather(self, _: Page) -> None:
         some = self._chance.choice
         self.network.weather = Weather(
             delay=some((0.0, 0.02, 0.1)),
             rate=some((0.0, 0.0, 200_000)),
             lost=some((0.01, 0.01, 0.1)),
             doubled=some((0.0, 0.01, 0.1)),
-            torn=some((0.0, 0.1, 0.3)),
+            torn=some((0.0, 0.05, 0.2)),
             deaf=some((0.0, 0.0, 0.1)),
         )
         self._story.add(str(self.network.weather))
 
     async def _cut(self, _: Page) -> None:
-        share, hard = self._chance.choice((0.3, 1.0)), self._chance.random() < 0.5
+        share, hard = self._chance.choice((0.3, 0.3, 1.0)), self._chance.random() < 0.5
         self._story.add(f"{share:.0%} of the lines are cut ({'RST' if hard else 'FIN'})")
         self.network.cut(share, hard=hard)
 
     async def _deafen(self, _: Page) -> None:
-        share = self._chance.choice((0.1, 0.5))
+        share = self._chance.choice((0.2, 0.5))
         self._story.add(f"{share:.0%} of the lines lead nowhere")
         self.network.deafen(share)
 
@@ -356,11 +356,7 @@ class Batch:
         self._aside(later())
 
     async def _restart(self) -> None:
-        """Once in a batch that is long enough, somewhere in its middle."""
         end = self._chance.choice(("terminate", "kill"))
-        await asyncio.sleep(self._seconds * self._chance.uniform(0.2, 0.6))
-        if self._seconds < LONG and self._plant:
-            return
         self._story.add(f"{end} the server")
         self.counts[end] += 1
         await asyncio.to_thread(getattr(self._jupyter, end))
@@ -370,12 +366,19 @@ class Batch:
     # -- what must hold -----------------------------------------------------------------------------------
 
     async def _heal(self) -> None:
-        """The network is well, but lines that lead nowhere still do: pages are to find that out."""
+        """The network is nearly well, so that all have lines; then it is well, but for lines that lead nowhere.
+
+        Pages are to find that out by themselves, for something is said that they don't hear.
+        """
         await self.network.admit()
-        self.network.deafen(0.3)
+        self.network.weather = Weather(lost=0.1, doubled=0.1)
+        await asyncio.sleep(1.5)
         self.network.weather = Weather()
-        self._story.add("the network is well")
+        self.network.deafen(0.3)
+        self._story.add("the network is well, but 30% of the lines lead nowhere")
         self._healed = time.time()
+        for page in {page.conv_id: page for page in self._pages}.values():
+            await self._send(page)
 
     async def _compare(self) -> None:
         """Wait until every page shows what its host has, and has no prompt left that was not taken."""
@@ -396,7 +399,8 @@ class Batch:
             if not any(_runs(rows) for rows in timelines.values()):
                 calm = max(self._healed, *(_last(rows) for rows in timelines.values()))
                 self.slowest = (time.time() - calm) * PACE
-        self._story.broken += [f"page {page.number} ({page.conv_id}) {how}" for page, how in wrong.items()]
+        for page, how in wrong.items():
+            self._story.broken.append(f"page {page.number} ({page.conv_id}) {how}")
         for conv in self._conversations:
             self._once_each(conv, await self._timeline(conv))
 

@@ -36,7 +36,8 @@ export const PLANTS: Readonly<Record<string, Plant>> = {
       class extends Socket {
         override send(): void {
           const event = { type: "ws.pong", id: "ws.pong:", data: { version: 0 } };
-          this.dispatchEvent(new MessageEvent("message", { data: JSON.stringify({ sem: true, event }) }));
+          const message = new MessageEvent("message", { data: JSON.stringify({ sem: true, event }) });
+          queueMicrotask(() => this.dispatchEvent(message));
         }
       },
   },
