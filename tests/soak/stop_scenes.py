@@ -85,7 +85,12 @@ STATES = (
     ),
     State("in a tool on a thread", lambda mark: _calls("linger", mark), "tool.start"),
     State("in an async tool", lambda mark: _calls("await_long", mark), "tool.start"),
-    State("in a tool that can't be ended", lambda mark: _calls("deaf", mark), "tool.start"),
+    State(
+        "in a tool that can't be ended",
+        lambda mark: _calls("deaf", mark),
+        "tool.start",
+        ends=("stopped", "finished"),
+    ),
     State("while a person is asked", lambda mark: _calls("guarded", mark), "tool.delta"),
     State("between retries", lambda _: [Reply(status=429, headers={"Retry-After": "25"})], "log"),
     State("between retries of a fault", lambda _: [Reply(status=503, headers={"Retry-After": "25"})], "log"),
@@ -158,9 +163,9 @@ class Page:
             raise Broken(f"no {' or '.join(types)} came; the last were {seen}") from None
 
     async def close(self) -> None:
-        """Done when the server knows."""
+        """Done when the server knows, also if it was closed before."""
         self._socket.close()
-        await self._reading
+        await asyncio.shield(self._reading)
 
 
 class Talk:
@@ -174,6 +179,7 @@ class Talk:
         self._script: defaultdict[str, deque[Reply]] = defaultdict(deque)
         self._asked: defaultdict[str, list[Request]] = defaultdict(list)
         model.answer = self._answer
+        self._joins: list[asyncio.Task[Page]] = []
         self.count, self.slowest = 0, 0.0
 
     async def __aenter__(self) -> Self:
@@ -184,6 +190,8 @@ class Talk:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        for join in self._joins:  # who was cancelled has left pages behind
+            await (await join).close()
         await self._http.aclose()
         await self._elsewhere.aclose()
 
@@ -354,12 +362,12 @@ class Talk:
     async def _page(self, conv: str) -> AsyncIterator[Page]:
         address = self._server.url(f"webchat/ws?conv_id={conv}&deltas=append").replace("http", "ws", 1)
         headers = {"Authorization": f"token {self._server.token}"}
-        connecting = asyncio.ensure_future(websocket_connect(HTTPRequest(address, headers=headers)))
-        try:
-            page = Page(await asyncio.shield(connecting))
-        except asyncio.CancelledError:  # half a connection can't be closed
-            (await connecting).close()
-            raise
+
+        async def join() -> Page:
+            return Page(await websocket_connect(HTTPRequest(address, headers=headers)))
+
+        self._joins.append(asyncio.create_task(join(), name="join"))
+        page = await asyncio.shield(self._joins[-1])
         try:
             yield page
         finally:

@@ -11,6 +11,8 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from jupyter_core.utils import ensure_event_loop
+
 from tests.soak.plants import sow
 from tests.soak.stop_plants import (
     TOOLS,
@@ -136,6 +138,7 @@ def _begin_a_notebook(server: Jupyter, convs: list[str]) -> None:
     notebook.run(_NOTEBOOK)
     notebook.run(f"for conv in {convs!r}:\n    register(conv, keep_at_it)")
     notebook.close()
+    ensure_event_loop().close()  # its client made one for this thread
 
 
 async def _held(talk: Talk, cases: list[tuple[str, list[Scene]]], *, first_only: bool) -> list[str]:
