@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.utils import ensure_event_loop
+
 from tests.notebook.kernel import Kernel, said
 from tests.soak import verdicts
 from tests.soak.aftermath import CLOSED_SECONDS, ENDED, LOST_SECONDS, SLACK, Death
@@ -45,8 +47,14 @@ class KernelCase:
         self.lost_seconds = 0.0
 
     def run(self) -> list[str]:
-        """All of it; what is wrong."""
+        """All of it, on a thread that does nothing else; what is wrong."""
         self._folder.mkdir(parents=True)
+        try:
+            return self._run()
+        finally:
+            ensure_event_loop().close()  # that of the kernel's manager
+
+    def _run(self) -> list[str]:
         posts = [self._prompt(number) for number in range(self._chance.randint(2, 6))]
         death = self._until_death(posts)
         self._talker.hurry.set()
