@@ -187,7 +187,7 @@ class _Round:
         return kept
 
     def _taken(self, run_id: str, key: str | None) -> Promise:
-        """It is there, and listed as unfinished until it has ended; and so is its key."""
+        """The run is there, and so is its key; `verify` sees to it that it can be run."""
 
         def kept(db: sqlite3.Connection) -> bool:
             (keys,) = db.execute("SELECT count(*) FROM keys WHERE key = ?", (key,)).fetchone()

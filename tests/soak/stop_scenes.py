@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,13 +15,15 @@ import httpx
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+from tests.soak.stop_states import Scene
+from tests.soak.well_formed import fault_of
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import Gate, ModelServer, Reply, Request
 from webchat_widget.timeline.entities import is_open
 from webchat_widget.timeline.sqlite.inspection import entities
 from webchat_widget.timeline.sqlite.snapshot import snapshot
 
-__all__ = ["IN_A_KERNEL", "STATES", "WAYS", "Broken", "Scene", "State", "Talk", "fault_of"]
+__all__ = ["Broken", "Talk"]
 
 Row = dict[str, Any]
 
@@ -37,91 +37,10 @@ _PATIENCE = 30.0
 _AFTER_SECONDS = 0.2
 """So long after the answer what is late would have come."""
 _TERMINAL = ("run.finished", "run.stopped", "run.failed")
-_MANY = tuple(f"word{number} " for number in range(400))
 
 
 class Broken(Exception):
     """Something that must hold does not."""
-
-
-@dataclass(frozen=True)
-class State:
-    """How far a run is when it is stopped.
-
-    `answers`: what the model says, given the place for the marks of tools; `sign`: the type of the frame that
-    tells, if one does, of which up to `most` are waited for; `ends`: what the run may end as; `hangs`: the
-    model would go on for ever.
-    """
-
-    name: str
-    answers: Callable[[str], Sequence[Reply]]
-    sign: str = ""
-    most: int = 1
-    ends: tuple[str, ...] = ("stopped",)
-    hangs: bool = False
-
-
-def _never_ending(**more: Any) -> Sequence[Reply]:
-    return [Reply(fault="stall", delay=0.002, **more)]
-
-
-def _calls(name: str, mark: str) -> Sequence[Reply]:
-    return [Reply("Let me see. ", tool_calls=[{"name": name, "arguments": {"mark": mark}}])]
-
-
-IN_A_KERNEL = State("in a tool of a kernel", lambda mark: _calls("keep_at_it", mark), "tool.start")
-"""For a server with a kernel whose notebook has such a tool."""
-
-STATES = (
-    State("before the model was asked", lambda _: [Reply("never", hold=Gate())], hangs=True),
-    State("before the first word", lambda _: [Reply("never", hold=Gate())], "asked", hangs=True),
-    State("in text", lambda _: _never_ending(chunks=_MANY, after=400), "llm.delta", 30, hangs=True),
-    State(
-        "in thoughts",
-        lambda _: _never_ending(reasoning="".join(_MANY), after=400),
-        "llm.thinking.delta",
-        30,
-        hangs=True,
-    ),
-    State("in a tool on a thread", lambda mark: _calls("linger", mark), "tool.start"),
-    State("in an async tool", lambda mark: _calls("await_long", mark), "tool.start"),
-    State(
-        "in a tool that can't be ended",
-        lambda mark: _calls("deaf", mark),
-        "tool.start",
-        ends=("stopped", "finished"),
-    ),
-    State("while a person is asked", lambda mark: _calls("guarded", mark), "tool.delta"),
-    State("between retries", lambda _: [Reply(status=429, headers={"Retry-After": "25"})], "log"),
-    State("between retries of a fault", lambda _: [Reply(status=503, headers={"Retry-After": "25"})], "log"),
-    State("in the queue", lambda _: ()),
-    State(
-        "about to end",
-        lambda _: [Reply("One two three four five six.", delay=0.004)],
-        "llm.delta",
-        6,
-        ends=("stopped", "finished"),
-    ),
-    State("ended", lambda _: [Reply("Well.")], "run.finished", ends=("finished",)),
-)
-
-WAYS = ("once", "twice at once", "from another page", "with nobody there")
-
-
-class Scene:
-    """A state, a way to stop, and dice that fall the same way for the same seed."""
-
-    def __init__(self, state: State, way: str, rng: random.Random) -> None:
-        self.state, self.way = state, way
-        self.signs = rng.randint(1, state.most)
-        self.pause = rng.uniform(0, 0.04)
-        self.named = rng.random() < 0.5
-        """Whether Stop says which run."""
-        self.queue = rng.random() < 0.4
-        """Whether another prompt waits behind."""
-
-    def __str__(self) -> str:
-        return f"{self.state.name}, {self.way}{', with a queue' if self.queue else ''}"
 
 
 class Page:
@@ -211,7 +130,7 @@ class Talk:
 
     async def _scene(self, conv: str, word: str, scene: Scene) -> str:
         async with AsyncExitStack() as pages:
-            page = await pages.enter_async_context(self._page(conv))
+            page = first = await pages.enter_async_context(self._page(conv))
             run_id, gate, front = await self._begin(conv, word, scene, page)
             behind = await self._say(conv, f"{word}.behind") if scene.queue and not gate else None
             await asyncio.sleep(scene.pause)
@@ -246,7 +165,8 @@ class Talk:
             hold(await self._rows(conv, run_id) == rows, "rows changed with the next prompt, or Stop")
             hold(len(self._asked[word]) == asked, "the model was asked after the answer")
             for reader in readers:
-                await self._heard(reader, run_id, rows, scene)
+                await reader.until(after, _TERMINAL)  # what was sent before has come before
+                self._heard(reader, run_id, rows, whole=reader is first)
         return run_id
 
     async def _begin(
@@ -318,15 +238,15 @@ class Talk:
             lambda: ended.exists() or not begun.exists(), "the tool goes on", _CLOSED_SECONDS * _SLACK
         )
 
-    async def _heard(self, page: Page, run_id: str, rows: list[Row], scene: Scene) -> None:
-        """What a reader was sent of the run: nothing behind its end, of which there is one."""
+    def _heard(self, page: Page, run_id: str, rows: list[Row], *, whole: bool) -> None:
+        """What a reader was sent of the run: nothing behind its end, of which there is one. Who came later
+        (not `whole`) need not have been sent that."""
         last = max(row["version"] for row in rows)
         events = page.of(run_id)
         late = [event["type"] for event in events if event["seq"] > last]
         hold(not late, f"after the end came {late}")
         ends = [event["type"] for event in events if event["type"] in _TERMINAL]
-        expected = 0 if scene.way == "with nobody there" else 1
-        hold(len(ends) <= 1 if expected else not ends, f"it ended {len(ends)} times: {ends}")
+        hold(len(ends) == 1 or not (ends or whole), f"it ended {len(ends)} times: {ends}")
         numbers = [frame["n"] for frame in page.frames]
         hold(numbers == list(range(1, len(numbers) + 1)), "a reader was not sent every frame")
 
@@ -403,41 +323,3 @@ async def eventually(condition: Callable[[], bool], broken: str, seconds: float 
 
 def _of(run_id: str, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [dict(row) for row in rows if row["id"] == run_id or row["id"].startswith(f"{run_id}:")]
-
-
-def fault_of(body: Mapping[str, Any]) -> str | None:
-    """What is wrong with a request to a model, in either style; None where roles take turns, each call has
-    its result, and a prompt comes last."""
-    open: set[str] = set()
-    before = ""
-    for role, id in _said(body):
-        if role in ("user", "assistant") and open:
-            return f"has no result of {', '.join(sorted(open))}"
-        if role in ("user", "assistant") and role == before:
-            return f"has two of role {role} in a row"
-        if role == "call":
-            open.add(id)
-        elif role == "result" and id not in open:
-            return f"has a result without a call: {id}"
-        elif role == "result":
-            open.discard(id)
-        before = role
-    return None if before == "user" else f"ends with {before or 'nothing'}"
-
-
-def _said(body: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Who said something, calls and results with their ids, in the words of neither style."""
-    said: list[tuple[str, str]] = []
-    for item in body.get("messages") or body.get("input") or []:
-        kind, role = item.get("type"), item.get("role")
-        if kind == "function_call":
-            said.append(("call", item["call_id"]))
-        elif kind == "function_call_output":
-            said.append(("result", item["call_id"]))
-        elif role == "tool":
-            said.append(("result", item["tool_call_id"]))
-        elif role in ("user", "assistant"):
-            if item.get("content"):
-                said.append((role, ""))
-            said += [("call", call["id"]) for call in item.get("tool_calls") or ()]
-    return said

@@ -25,7 +25,8 @@ from tests.soak.stop_plants import (
     queue_ignored,
     unsaved_end,
 )
-from tests.soak.stop_scenes import IN_A_KERNEL, STATES, WAYS, Broken, Scene, State, Talk
+from tests.soak.stop_scenes import Broken, Talk
+from tests.soak.stop_states import IN_A_KERNEL, STATES, WAYS, Scene, State
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer
 from tests.support.notebook import Notebook
