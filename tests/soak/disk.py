@@ -35,10 +35,10 @@ class DiskHarness:
     long = 20_000
     plants: Mapping[str, int] = {
         "answer_before_commit": 40,
-        "full_swallowed": 60,
+        "full_swallowed": 300,
         "undo_forgotten": 40,
         "run_again_under_the_same_key": 40,
-        "commit_not_tried_again": 80,
+        "commit_not_tried_again": 300,
     }
 
     async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:

@@ -102,7 +102,6 @@ class Dialogue:
 
     def __init__(self, case: str, folder: Path) -> None:
         self.steps: list[str] = []
-        self.faults = 0
         self._random = random.Random(case)
         self._folder = folder
         self._file = folder / "0" / "timeline.sqlite"
@@ -446,7 +445,6 @@ class Dialogue:
         return answer
 
     async def _within(self, call: Awaitable[T], what: str) -> T:
-        self.faults = max(self.faults, self._disk.said)
         async with _patience(what):
             return await call
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 _WRITES = ("FULL", "READONLY", "BUSY")
 """What SQLite says to writes only."""
 _DAMAGE = ("CORRUPT", "NOTADB")
-_CODES = (*_WRITES, *_DAMAGE, "IOERR", "IOERR_FSYNC", "CANTOPEN")
+_CODES = (*_WRITES, "FULL", "FULL", *_DAMAGE, "IOERR", "IOERR_FSYNC", "CANTOPEN")
 _OPENING = ("IOERR", "CANTOPEN", "READONLY")
 """What may be in the way of opening a file. Damage has it set aside, and a lock has others wait, which have
 tests of their own."""
