@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import itertools
 import selectors
 import sqlite3
@@ -14,7 +16,7 @@ from typing import Any, TypeVar
 from webchat_widget.errors import StoreUnavailable
 from webchat_widget.timeline.sqlite import _Job, statements
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
-from webchat_widget.timeline.sqlite.connection import Database
+from webchat_widget.timeline.sqlite.connection import Database, connect
 from webchat_widget.timeline.store import Batch
 
 __all__ = ["SteppedStore", "VirtualLoop"]
@@ -100,13 +102,17 @@ class SteppedStore(AdoptingStore):
             job.future.set_exception(StoreUnavailable("The process is dead."))
         self._waiting_jobs.clear()
 
+    def drop(self) -> None:
+        """Let go of the file."""
+        if self._db is not None:
+            db, self._db = self._db, None
+            db.close()
+
     async def close(self) -> None:
         """Finish what was handed in, and let go of the file."""
         self._work()
         self._closed = True
-        if self._db is not None:
-            db, self._db = self._db, None
-            db.close()
+        self.drop()
 
     def _submit(
         self, work: Callable[[Database], _T], *, read: bool = False, alone: bool = False
@@ -119,6 +125,12 @@ class SteppedStore(AdoptingStore):
         if not self.held:
             asyncio.get_running_loop().call_soon(self._work)
         return job.future
+
+    def _opened(self) -> Database:
+        if self.path == ":memory:" and self._db is None:
+            self._db = sqlite3.connect(self.path, isolation_level=None, factory=Database)
+            self._db.deserialize(_empty())
+        return super()._opened()
 
     def _work(self) -> None:
         jobs = list(self._waiting_jobs)
@@ -142,3 +154,10 @@ class SteppedStore(AdoptingStore):
 
     def _trouble(self) -> None:
         self.well_since = asyncio.get_running_loop().time() + _RETRY_SECONDS
+
+
+@functools.cache
+def _empty() -> bytes:
+    """A database in which nothing has been said. To make the schema anew each time would take longer."""
+    with contextlib.closing(connect(":memory:")) as db:
+        return db.serialize()
