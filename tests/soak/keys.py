@@ -47,7 +47,7 @@ class Key:
         return {"prompt": prompt, "idempotency_key": self.name, **place}
 
     def answered(self, text: str, said: httpx.Response) -> bool:
-        """Take in an answer to *text*; False where it was none: the queue is full, or the server is ending."""
+        """Take in an answer to *text*; False where it was none: the queue is full, or the server ends."""
         if said.status_code in (429, 503):
             return False
         if said.status_code == 422 and said.json()["code"] == "idempotency_key_reused":

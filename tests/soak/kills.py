@@ -34,6 +34,7 @@ __all__ = [
 
 _BURST_SECONDS = 1.5
 _LANES = 2
+_PASSINGS = {"mid_delta": 40, "mid_tool": 3, "mid_stop": 2}
 _KERNEL = 10
 """So many kills have one among them that is of a kernel; plants are bugs of a server."""
 _CONFIG = {"WebChat": {"profiles": [{"slug": "default", "tools": ["note", "note_if_allowed"]}]}}
@@ -106,7 +107,7 @@ class Lane:
         self.talker.hurry.clear()
         burst = Burst(child, seed)
         await burst.begin()
-        nth = chance.randint(1, 40 if point == "mid_delta" else 6)
+        nth = chance.randint(1, _PASSINGS.get(point, 6))
         if point not in ("any time", "mid_recovery"):
             arm(child.work, seed, point, nth)
             await child.gone(_BURST_SECONDS)
