@@ -58,6 +58,7 @@ class _Serving(NamedTuple):
 
     service: ChatService
     store: SteppedStore
+    epoch: str
 
 
 class World:
@@ -138,7 +139,7 @@ class World:
             task.cancel()
         await self.idle()
         for reader in self.readers:
-            reader.twin.bereaved(store.durable.keys() - store.refused.keys())
+            reader.twin.bereaved(self._here.epoch, store.durable.keys() - store.refused.keys())
         new = self._serve(self._reborn(store, image))
         if self._kernel is not None:
             self._kernel = new
@@ -314,7 +315,7 @@ class World:
         service = ChatService(env)
         self._epochs += 1
         service._epoch = f"epoch {self._epochs}"  # the same one whenever the schedule is played
-        return _Serving(service, store)
+        return _Serving(service, store, service._epoch)
 
     def _sure(self) -> list[tuple[str, int]]:
         """Texts, and how much of each must be on disk by now, as far as the disk was well."""

@@ -110,7 +110,8 @@ class Twin:
         """How often another history took the place of the one before: last words may be gone in it."""
         self._seen: dict[str, tuple[int, Entity]] = {}
         """The rows as they were shown last, and in which history."""
-        self._kept: list[Collection[str]] = []
+        self._kept: dict[str, Collection[str]] = {}
+        """The rows that hosts which died have left for sure, by their epochs."""
         # of the hydration that is under way
         self._target = ""
         self._at_least = 0
@@ -127,10 +128,10 @@ class Twin:
         """What is on the screen."""
         return [each for each in self._rows.entities() if each["createdSeq"] >= self.floor]
 
-    def bereaved(self, kept: Collection[str]) -> None:
-        """The host has died, and only these rows are sure to be there under the next one. A page may know
-        others: it is told of what the disk refused, and of what the disk has yet to take when it asks."""
-        self._kept.append(kept)
+    def bereaved(self, epoch: str, kept: Collection[str]) -> None:
+        """The host of that epoch has died; only these rows are sure to be there under the next one. A page may
+        know others: it is told of what the disk refused, and of what the disk had yet to take when it asked."""
+        self._kept[epoch] = kept
 
     # -- the connection ------------------------------------------------------------------------------
 
@@ -219,8 +220,9 @@ class Twin:
         self._rows = Projector(coming.values())
         self.floor = floor
         self._history += 1
-        self._seen = {id: seen for id, seen in self._seen.items() if all(id in kept for kept in self._kept)}
-        self._kept.clear()
+        for epoch in [each for each in self._kept if each != answer.epoch]:
+            kept = self._kept.pop(epoch)
+            self._seen = {id: seen for id, seen in self._seen.items() if id in kept}
         self._covers(first.version)
 
     def _answered_since(self, answer: Answer) -> None:
