@@ -129,8 +129,8 @@ class Twin:
         return [each for each in self._rows.entities() if each["createdSeq"] >= self.floor]
 
     def bereaved(self, epoch: str, kept: Collection[str]) -> None:
-        """The host of that epoch has died; only these rows are sure to be there under the next one. A page may
-        know others: it is told of what the disk refused, and of what the disk had yet to take when it asked."""
+        """The host of that epoch has died; only these rows are sure to be there under the next one. A page
+        may know others: it is told of what the disk refused, and of what it had yet to take."""
         self._kept[epoch] = kept
 
     # -- the connection ------------------------------------------------------------------------------
