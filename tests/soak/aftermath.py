@@ -178,7 +178,7 @@ class Aftermath:
             death = next((each for each in self._deaths if user and user["createdSeq"] < each.seq), None)
             stops = [stop for stop in self._burst.stops if stop.run_id == id]
             self.wrong += verdicts.ended(rows, run, death is not None, stops)
-            if death is not None and run["props"]["status"] == "failed":
+            if death is not None and run["props"]["status"] == "failed" and "prompt" in run["props"]:
                 name, words = Prompt.read(run["props"]["prompt"]).name, len(rows.text(id).split())
                 lost = self._talker.lost(name, words, death.at)
                 self.lost_seconds = max(self.lost_seconds, lost)

@@ -43,7 +43,7 @@ _CONFIG = {"WebChat": {"profiles": [{"slug": "default", "tools": ["note", "note_
 class Kills:
     """Each kill has a seed of its own, from the harness's upwards, and can be had alone: `--n 1 --seed S`."""
 
-    name, unit, quick, long = "kills", "kills", 8, 1000
+    name, unit, quick, long = "kills", "kills", 6, 1000
     plants: Mapping[str, int] = {
         "reply_before_commit": 8,
         "key_not_stored": 4,

@@ -62,7 +62,7 @@ def left_open(rows: Sequence[Row], dead: int) -> list[str]:
 def prompts(rows: Rows, posts: Sequence[Post], conv_id: str) -> Iterator[str]:
     """What was accepted is there once; of the rest everything at most once."""
     said = Counter(user["props"]["content"] for user in rows.users.values())
-    asked = Counter(run["props"]["prompt"] for run in rows.runs.values())
+    asked = Counter(run["props"].get("prompt") for run in rows.runs.values())
     for post in posts:
         name, text = post.prompt.name, post.prompt.text
         if asked[text] > 1 or said[text] > 1:
@@ -70,7 +70,7 @@ def prompts(rows: Rows, posts: Sequence[Post], conv_id: str) -> Iterator[str]:
         if not post.accepted or post.reply["conv_id"] != conv_id:
             continue
         run = rows.runs.get(post.reply["run_id"])
-        if run is None or run["props"]["prompt"] != text:
+        if run is None or run["props"].get("prompt") != text:
             yield f"{name} was accepted, and its run is {run}"
         elif run["id"] not in rows.users and run["props"]["status"] != "stopped":
             yield f"{name} was accepted, and has no message"
@@ -97,6 +97,9 @@ def order(rows: Rows, posts: Sequence[Post], conv_id: str) -> Iterator[str]:
 def ended(rows: Rows, run: Row, died: bool, stops: Sequence[Stop]) -> Iterator[str]:
     """A run has ended with all that is in it, as it may: *died* says that the server did while it ran, and
     *stops* are those of this run."""
+    if "prompt" not in run["props"]:
+        yield f"{run} has no prompt"
+        return
     id, status, prompt = run["id"], run["props"]["status"], Prompt.read(run["props"]["prompt"])
     taken = any(stop.answered for stop in stops)
     may = {"finished"} | ({"stopped"} if stops else set()) | ({"failed"} if died and not taken else set())
