@@ -18,7 +18,8 @@ from urllib.parse import urlencode
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-from tests.bench import tools
+from tests.bench import memory, tools
+from tests.bench.durability import acknowledgements, projections
 from tests.bench.kernel import Kernel, running_kernel
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer
@@ -84,12 +85,45 @@ def main() -> None:
         bare, *ways = asyncio.run(tools.latencies(Path(folder))).items()
     for name, values in ways:
         _say(f"tool in a kernel: {name}, ms", values, *bare)
+    _durability()
+    _memory()
     bundle = state["_esm"] + state["_css"]
     print(f"synced widget state: {sum(state.values()):,} bytes, of which {bundle:,} are the front-end")
     package, anywidget = _imports("import webchat_widget"), _imports("import anywidget")
     _say("import webchat_widget, ms", package, "import anywidget", anywidget, goal=1.2)
     widget = _imports("from webchat_widget import ChatWidget")
     _say("import ChatWidget, ms", widget, "import anywidget", anywidget, goal=1.2)
+
+
+def _durability() -> None:
+    with ModelServer() as model, _webchat(model.url) as server:
+        bare, *ways = acknowledgements(server, RUNS).items()
+    for name, values in ways:
+        _say(f"answered, {name}, ms", values, *bare)
+    with tempfile.TemporaryDirectory() as folder:
+        naive, *ours = projections(Path(folder), CHUNKS, RUNS).items()
+    for name, values in ours:
+        _say(f"CPU of a token's way to the disk, {name}, µs", values, *naive, goal=0.05)
+
+
+def _memory() -> None:
+    size = sum(map(len, memory.ANSWER)) / 1e6
+    for how, traced in (("of the process", False), ("allocated by Python", True)):
+        alone, five = (
+            [memory.stalled(readers, traced=traced) / 1e6 for _ in range(1 if traced else RUNS)]
+            for readers in (0, 5)
+        )
+        each = (statistics.median(five) - statistics.median(alone)) / 5
+        print(
+            f"MB {how} at its height, {size:.0f} MB of answer, 5 readers that take nothing: "
+            f"{statistics.median(five):.0f}; none: {statistics.median(alone):.0f}; {each:.1f} for each"
+        )
+    for how, conversations, traced in (("of the process", 1000, False), ("allocated by Python", 100, True)):
+        held = memory.idle(conversations, traced=traced)
+        print(
+            f"kB {how} for each of {conversations:,} idle conversations with {memory.ROWS} rows: "
+            f"{held['idle'] / 1000:.1f} (goal ≤ 50); when they were let go: {held['evicted'] / 1000:.1f}"
+        )
 
 
 @dataclass
