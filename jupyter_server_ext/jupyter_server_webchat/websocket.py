@@ -67,8 +67,9 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
         assert self.ws_connection is not None
         assert self.ws_connection.stream is not None
         self._stream = self.ws_connection.stream
-        if not self._stream.closed():
-            self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        if self._stream.closed():
+            return  # it went before it was let in, and was told to be closed then
+        self._stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self._heartbeat = Heartbeat(self.settings, self._ask, self._lost)
         try:
             self._connection = await self._service.join(
