@@ -7,15 +7,17 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from tests.runtime.conftest import Start
+from tests.runtime.conftest import Chat, Start
 from tests.timeline.disks import Disk
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import StoreUnavailable
 from webchat_widget.notebook.hosted import Equipment, Hosted
 from webchat_widget.requests import TimelineQuery
+from webchat_widget.runtime import manager
 from webchat_widget.timeline.sqlite import SQLiteStore, readonly
 
 
@@ -38,6 +40,10 @@ async def crashed(start: Start, tmp_path: Path) -> Path:
     for suffix in ("", "-wal"):
         shutil.copy(tmp_path / f"timeline.sqlite{suffix}", tmp_path / "disk" / f"timeline.sqlite{suffix}")
     return tmp_path / "disk" / "timeline.sqlite"
+
+
+async def runs(chat: Chat) -> list[str]:
+    return [row["props"]["status"] for row in await chat.rows() if row["kind"] == "run"]
 
 
 async def test_a_page_is_shown_all_and_told_why_it_can_send_nothing(
@@ -64,12 +70,34 @@ async def test_a_page_is_shown_all_and_told_why_it_can_send_nothing(
     await page.until("run.finished")
     assert (await chat.texts())[-2:] == [("user", "3"), ("assistant", "three")]
     assert chat.service.health()["notices"] == []
-    await chat.service.close()
+    assert await runs(chat) == ["finished", "failed", "finished"], (
+        "the one that was cut is closed when it can be"
+    )
 
-    again = await start(store=SQLiteStore(file))
-    await again.service.start()
-    runs = [row["props"]["status"] for row in await again.rows() if row["kind"] == "run"]
-    assert runs == ["finished", "failed", "finished"], "the one that was cut is closed when it can be"
+
+async def test_a_run_that_was_cut_ends_as_soon_as_that_can_be_stored_whoever_asks(
+    start: Start, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await crashed(start, tmp_path)
+    disk.protect()
+    with patch.object(manager, "_LOOK_AGAIN_SECONDS", 0.01):
+        chat = await start(store=SQLiteStore(file))
+        page = await chat.join()
+        assert await runs(chat) == ["finished", "started"]
+        with pytest.raises(StoreUnavailable, match="can only be read"):
+            await chat.service.stop("c", None)
+        assert page.closed is None
+        disk.release()
+        monkeypatch.setattr(readonly, "_LOOK_AGAIN_SECONDS", 0)
+        async with asyncio.timeout(20):
+            while page.closed is None:
+                await asyncio.sleep(0.01)
+    assert page.closed == (1001, "try again")
+    await chat.service.close()
+    loaded = await (store := SQLiteStore(file)).load("c")
+    await store.close()
+    assert loaded is not None
+    assert loaded.pending == []
 
 
 async def test_a_kernel_opens_what_it_has(disk: Disk, tmp_path: Path) -> None:

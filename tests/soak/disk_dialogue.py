@@ -195,8 +195,6 @@ class Dialogue:
         done = await self._asking(f"stop {prompt.mark}", _true(self._service.stop(prompt.conv_id, run_id)))
         if done and (rows := await self._rows(prompt.conv_id)) is not None:
             status = next((row["props"]["status"] for row in rows if row["id"] == run_id), None)
-            if self._store.notices:  # what can only be read can't be stopped
-                return
             if status is None or status in _OPEN:
                 raise Broken(f"{prompt.mark} was said to be stopped, and is {status}")
             self._ended[run_id] = status
@@ -283,8 +281,11 @@ class Dialogue:
         if self._store.notices:  # damage, or no right to write, is looked at anew by the next host
             await self._restart()
         async with _patience("all can be read, with a disk that is well"):
-            # What began before may still fail, or be the end of the disk.
-            while None in [await self._rows(conv_id) for conv_id in self._order]:
+            # What began before may still fail, or be the end of the disk. The list comes from the disk.
+            while None in [
+                await self._asking("the list", self._service.conversations()),
+                *[await self._rows(conv_id) for conv_id in self._order],
+            ]:
                 if self._disk.dead:
                     await self._crash()
                 await asyncio.sleep(0.005)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, WebChatError
+from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, StoreUnavailable, WebChatError
 from webchat_widget.events import (
     ErrorRaised,
     Finish,
@@ -128,6 +128,8 @@ class Conversation:
     ) -> None:
         loaded = loaded or Loaded(0, [], [], [], {})
         self.conv_id = conv_id
+        self.complete = loaded.complete
+        """False: it can only be shown, for its unfinished runs were left out."""
         self._env = env
         self._equipment = equipment
         self.pool = ConnectionPool(env.settings.pool, self._text_of, lambda: on_idle(self))
@@ -165,8 +167,7 @@ class Conversation:
 
         Raises QueueFull, StoreUnavailable, ShuttingDown.
         """
-        if self._closing:
-            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+        self._check_open()
         if len(self._queue) >= self._env.settings.queue:
             raise QueueFull(f"{len(self._queue)} prompts wait in this conversation already. Try again later.")
         at_once = not self.busy
@@ -229,8 +230,7 @@ class Conversation:
 
         Raises StoreUnavailable and ShuttingDown.
         """
-        if self._closing:
-            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+        self._check_open()
         id = f"event:{row.kind}:{row.id or uuid.uuid4()}"
         async with self._changing:
             await self.stream.emit(Upserted(id=id, kind=row.kind, props=row.props), undo=True)
@@ -291,6 +291,13 @@ class Conversation:
         self.pool.close(RESTARTING, "try again")
 
     # -- runs ----------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+        if not self.complete:
+            why = " ".join(self._env.store.notices) or "The timeline could only be read until now. Try again."
+            raise StoreUnavailable(why)
 
     def _start_next(self) -> None:
         if self._running is not None or self._closing or not self._queue:

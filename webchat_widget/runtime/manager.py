@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from webchat_widget.errors import ShuttingDown, StoreUnavailable, WebChatError
@@ -12,6 +13,9 @@ from .environment import Environment
 from .equipment import Equipment
 
 __all__ = ["ConversationManager"]
+
+_LOOK_AGAIN_SECONDS = 5.0
+"""A conversation that could only be read is opened anew after this, to bring its runs to their ends."""
 
 
 class ConversationManager:
@@ -23,6 +27,7 @@ class ConversationManager:
         self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._live: dict[str, Conversation] = {}
         self._evictions: dict[str, asyncio.TimerHandle] = {}
+        self._looks: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._equipment: dict[str, Equipment] = {}
         self._closing = False
@@ -36,8 +41,9 @@ class ConversationManager:
         return sum(conversation.busy for conversation in self._live.values())
 
     def live(self, conv_id: str) -> Conversation | None:
-        """The conversation where it is in memory."""
-        return self._live.get(conv_id)
+        """The conversation where it is in memory, and all of it was loaded."""
+        live = self._live.get(conv_id)
+        return live if live is not None and live.complete else None
 
     def equipment(self, conv_id: str) -> Equipment:
         """What a conversation has beside its profile."""
@@ -55,7 +61,7 @@ class ConversationManager:
         """The conversation, loaded or new. Raises StoreUnavailable and ConversationHeld."""
         while (leaving := self._leaving.get(conv_id)) is not None:
             await asyncio.wait([leaving])
-        if (live := self._live.get(conv_id)) is not None:
+        if (live := self.live(conv_id)) is not None:
             self._keep(live)
             return live
         opening = self._opening.get(conv_id)
@@ -82,9 +88,10 @@ class ConversationManager:
         self._closing = True
         if changing := [*self._opening.values(), *self._leaving.values()]:
             await asyncio.wait(changing)
-        for timer in self._evictions.values():
+        for timer in (*self._evictions.values(), *self._looks.values()):
             timer.cancel()
         self._evictions.clear()
+        self._looks.clear()
         live = list(self._live.values())
         self._live.clear()
         for result in await asyncio.gather(*(c.close() for c in live), return_exceptions=True):
@@ -93,6 +100,11 @@ class ConversationManager:
 
     async def _open(self, conv_id: str) -> Conversation:
         loaded = await self._env.store.load(conv_id)
+        if (before := self._live.get(conv_id)) is not None:
+            if loaded is not None and not loaded.complete:
+                return before
+            self._forget(conv_id)
+            await before.abandon()  # its readers come again
         try:
             conversation = Conversation(
                 conv_id, self._env, loaded, self._idle, lambda: self.equipment(conv_id)
@@ -113,6 +125,8 @@ class ConversationManager:
                 code="conversation_unreadable",
             ) from error
         self._live[conv_id] = conversation
+        if not conversation.complete:
+            self._look_later(conv_id)
         return conversation
 
     async def _leave(self, conv_id: str, give: Callable[[str], Awaitable[bool]]) -> bool:
@@ -125,10 +139,29 @@ class ConversationManager:
             try:
                 await conversation.close("the conversation has moved")
             finally:
-                self._live.pop(conv_id, None)
-                if (timer := self._evictions.pop(conv_id, None)) is not None:
-                    timer.cancel()
+                self._forget(conv_id)
         return await give(conv_id)
+
+    def _forget(self, conv_id: str) -> None:
+        self._live.pop(conv_id, None)
+        for timers in (self._evictions, self._looks):
+            if (timer := timers.pop(conv_id, None)) is not None:
+                timer.cancel()
+
+    def _look_later(self, conv_id: str) -> None:
+        def look() -> None:
+            task = asyncio.create_task(self._look_again(conv_id), name=f"webchat-look-{conv_id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._looks[conv_id] = asyncio.get_running_loop().call_later(_LOOK_AGAIN_SECONDS, look)
+
+    async def _look_again(self, conv_id: str) -> None:
+        """Its runs are to end also where nobody asks for it any more."""
+        with contextlib.suppress(WebChatError):
+            await self.get(conv_id)
+        if conv_id in self._live and self.live(conv_id) is None and not self._closing:
+            self._look_later(conv_id)
 
     def _check_open(self) -> None:
         if self._closing:
@@ -161,5 +194,5 @@ class ConversationManager:
             conversation.pool.touch()  # try again after a while
         else:
             if conversation.idle and self._evictions.pop(conversation.conv_id, None) is not None:
-                self._live.pop(conversation.conv_id, None)
+                self._forget(conversation.conv_id)
                 conversation.pool.close(1001, "idle")

@@ -18,6 +18,7 @@ from webchat_widget.errors import (
     NotFound,
     QueueFull,
     ShuttingDown,
+    StoreUnavailable,
     WebChatError,
 )
 from webchat_widget.profiles import DEFAULT, Profile, Profiles
@@ -170,9 +171,13 @@ class ChatService:
         Raises StoreUnavailable where it is not; the run has ended, and its end is stored later.
         """
         self._begin()
-        live, _ = await self._find(conv_id)
+        live, loaded = await self._find(conv_id)
         if live is not None:
             await live.stop(run_id)
+        elif loaded is not None and not loaded.complete:
+            raise StoreUnavailable(
+                "The run can't be brought to its end yet: the timeline can only be read at present."
+            )
 
     async def approve(self, conv_id: str, call_id: str, decision: Decision) -> None:
         """Say yes or no to a tool call that asks; done when it is on disk. The same again is fine.

@@ -110,6 +110,8 @@ class Loaded(Struct, frozen=True):
     memory: list[Message]
     settings: JSONObject
     grants: tuple[str, ...] = ()
+    complete: bool = True
+    """False where there are unfinished runs that were left out, because nothing may be written at present."""
 
 
 class Summary(Struct, frozen=True):

@@ -76,7 +76,9 @@ def load(db: Database, conv_id: str) -> Loaded | None:
     """A conversation, or None where it is unknown; without its unfinished runs where nothing may be written,
     for they could not be brought to their ends."""
     loaded = statements.load(db, conv_id)
-    return loaded if loaded is None or not db.refusal else structs.replace(loaded, pending=[])
+    if loaded is None or not db.refusal or not loaded.pending:
+        return loaded
+    return structs.replace(loaded, pending=[], complete=False)
 
 
 def unfinished(db: Database) -> list[str]:
