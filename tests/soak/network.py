@@ -27,7 +27,7 @@ class Weather:
     rate: float = 0.0
     """Bytes a second, each way; 0: as many as come."""
     lost: float = 0.0
-    """The chance of a text frame from the server not to arrive."""
+    """The chance of a text frame from the server not to arrive; the first one of a stream always does."""
     doubled: float = 0.0
     """The chance of one to arrive twice."""
     torn: float = 0.0
@@ -44,10 +44,11 @@ class Frames:
 
     def __init__(self) -> None:
         self.upgraded = False
+        self._begun = False
         self._waiting = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Pieces to hand on, and of each whether it is a text frame; all else passes as it comes."""
+        """Pieces to hand on, and of each whether it is a text frame after the first; the rest passes as it is."""
         if not self.upgraded:
             head, end, data = data.partition(b"\r\n\r\n")
             self.upgraded = head.startswith(b"HTTP/1.1 101 ")
@@ -58,7 +59,8 @@ class Frames:
         self._waiting += data
         while (length := _length(self._waiting)) is not None and length <= len(self._waiting):
             frame, self._waiting = self._waiting[:length], self._waiting[length:]
-            yield frame, frame[0] == _TEXT
+            yield frame, frame[0] == _TEXT and self._begun
+            self._begun = True
 
 
 def _length(data: bytes) -> int | None:
@@ -123,9 +125,14 @@ class Network:
             self.counts["cuts"] += 1
             line.end(hard=hard)
 
-    def deafen(self, share: float = 1.0) -> None:
-        """From now on nothing arrives on this share of the lines, whichever way, and nobody is told."""
+    def deafen(self, share: float = 1.0, *, streams: bool = False) -> None:
+        """From now on nothing arrives on this share of the lines, whichever way, and nobody is told.
+
+        With *streams* only WebSockets are meant.
+        """
         for line in self._some(share):
+            if streams and not line.streams:
+                continue
             self.counts["half-open"] += 1
             line.deaf = True
 
@@ -182,6 +189,11 @@ class _Line:
                 task.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
             self.end()
+
+    @property
+    def streams(self) -> bool:
+        """Is there a WebSocket on it?"""
+        return self._frames.upgraded
 
     def end(self, *, hard: bool = False) -> None:
         for writer in self._writers:

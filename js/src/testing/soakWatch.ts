@@ -59,7 +59,7 @@ export class SoakWatch {
     this.#seen.set(now.id, now);
     if (!before) return;
     const { id, kind, props, version } = now;
-    if (version < before.version) this.#broken(id, `was at ${before.version} and is at ${version}`);
+    if (version < before.version) this.#broken(id, `goes back: ${JSON.stringify([before, now])}`);
     if (now.createdSeq !== before.createdSeq) this.#broken(id, "has another place");
     if (isTerminal(kind, before.props) && JSON.stringify(props) !== JSON.stringify(before.props)) {
       this.#broken(id, `has ended and changes: ${JSON.stringify([before.props, props])}`);
