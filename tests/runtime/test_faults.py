@@ -285,6 +285,29 @@ async def test_stop_says_nothing_false_of_an_end_that_is_not_stored(start: Start
     assert {row["id"]: row["props"].get("status") for row in stored.rows}[run] == "stopped"
 
 
+async def test_a_flush_says_nothing_false_of_what_another_write_takes_along(
+    start: Start, store: FaultyStore
+) -> None:
+    """As the start of the next run does with the end of one that could not be stored."""
+    chat = await start(ScriptedEngine("one"), store=store)
+    page = await chat.join()
+    await chat.say("hi")
+    await page.until("run.finished")
+    stream = chat.service._manager.live("c").stream
+    store.fault = FULL
+    with pytest.raises(StoreUnavailable):
+        await stream.emit(Upserted(id="lost", kind="note", props={}))
+    store.held = held = asyncio.Event()
+    other = asyncio.ensure_future(stream.emit(Upserted(id="other", kind="note", props={})))
+    flushing = asyncio.create_task(stream.flush())
+    await asyncio.sleep(0.05)
+    assert not flushing.done()
+    held.set()
+    for waiting in (other, flushing):
+        with pytest.raises(StoreUnavailable):
+            await waiting
+
+
 async def test_a_flush_waits_for_what_is_on_its_way(start: Start, store: FaultyStore) -> None:
     chat = await start(ScriptedEngine(["words", asyncio.Event()]), store=store)
     page = await chat.join()

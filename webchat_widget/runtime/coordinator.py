@@ -77,8 +77,8 @@ class StreamCoordinator:
         """Rows that nobody may see as they are before that is on disk."""
         self._unsent: deque[_Unsent] = deque()
         self._writer: asyncio.TimerHandle | None = None
-        self._late: asyncio.Future[None] | None = None
-        """The last write that nobody waited for."""
+        self._writing: set[asyncio.Future[None]] = set()
+        """What is on its way to the disk."""
         self._closed = False
 
     def emit(self, *events: RunEvent, undo: bool = False, **parts: Any) -> Awaitable[None]:
@@ -103,7 +103,7 @@ class StreamCoordinator:
             self.timeline.apply(frame.event)
         held = before if undo else None
         self._tentative.update(held or {})
-        saved = asyncio.ensure_future(self._write(tuple(before), parts, said=last, tentative=held))
+        saved = self._write(tuple(before), parts, said=last, tentative=held)
         unsent = _Unsent(frames, free=False)
         self._unsent.append(unsent)
         saved.add_done_callback(lambda done: self._saved(done, held or {}, unsent))
@@ -158,8 +158,8 @@ class StreamCoordinator:
 
     async def flush(self) -> None:
         """Write what waits, be it that an earlier write of it failed. Raises StoreUnavailable."""
-        if self._late is not None:
-            await asyncio.wait([self._late])
+        while self._writing:  # each may have taken along what an earlier one could not store
+            await asyncio.wait(self._writing)
         self._stop_writer()
         if self._dirty or self._owed:
             await self.emit()
@@ -183,7 +183,7 @@ class StreamCoordinator:
 
     def _write(
         self, touched: tuple[str, ...], parts: dict[str, Any], *, said: int, tentative: _Held | None = None
-    ) -> Awaitable[None]:
+    ) -> asyncio.Future[None]:
         """Hand the rows to the store now, in the order of the calls; done when they are on disk.
 
         `said` is the last frame's number. What could not be written is kept for the next write: rows,
@@ -214,7 +214,10 @@ class StreamCoordinator:
             self._said = max(self._said, said)
             self.committed = max(self.committed, said)
 
-        return settle()
+        saved = asyncio.ensure_future(settle())
+        self._writing.add(saved)
+        saved.add_done_callback(self._writing.discard)
+        return saved
 
     def _saved(self, done: asyncio.Future[None], tentative: _Held, unsent: _Unsent) -> None:
         failed = done.cancelled() or done.exception() is not None
@@ -233,8 +236,7 @@ class StreamCoordinator:
     def _write_text(self) -> None:
         self._writer = None
         if self._dirty or self._owed:
-            self._late = asyncio.ensure_future(self._write((), {}, said=self._said))
-            self._late.add_done_callback(_retrieve)
+            self._write((), {}, said=self._said).add_done_callback(_retrieve)
 
     def _write_within(self, seconds: float) -> None:
         if self._writer is None and not self._closed:
