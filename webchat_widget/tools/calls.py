@@ -27,6 +27,7 @@ from .deadline import Deadline
 from .output import Output, bounded
 from .registry import BadArguments, Tool, ToolCancelled, ToolRegistry
 from .reports import CallReport, Sink
+from .row_queue import RowRoom
 from .threads import said_by
 
 __all__ = ["CALLING_RUN", "Call", "Calls", "Workshop", "new", "restored"]
@@ -50,6 +51,7 @@ class Workshop(Struct, frozen=True):
     approvals: Approvals
     run_time: Deadline
     output: int
+    rows: RowRoom
     tool_seconds: float
     clock: Callable[[], float]
     log: logging.Logger
@@ -213,7 +215,7 @@ class Calls:
             CallDelta(id=call.id, patch={"status": "running"}) if asked else self._started(call, arguments)
         )
         limit = Deadline(shop.tool_seconds)
-        call.report = CallReport(shop.run_id, call.id, shop.sink, shop.output, _pausing(limit))
+        call.report = CallReport(shop.run_id, call.id, shop.sink, shop.output, _pausing(limit), shop.rows)
         try:
             async with limit:
                 return await tool.call(_again(call), call.report)

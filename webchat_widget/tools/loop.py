@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
+import msgspec
 from msgspec import Struct
 
 from webchat_widget.engines.base import Engine
@@ -47,7 +48,7 @@ from .inference import Inference, Pauses
 from .own_events import upserted
 from .registry import ToolRegistry
 from .reports import Sink
-from .row_queue import MAX_ROWS
+from .row_queue import MAX_ROWS, RowRoom
 
 __all__ = ["CALLING_RUN", "Limits", "Sink", "ToolLoop", "status_of"]
 
@@ -59,7 +60,8 @@ class Limits(Struct, frozen=True):
     """What a run may use up.
 
     `rounds`: requests to the model; `calls`: of tools, in one answer; `output`: characters of one tool
-    result, and of what a tool prints; `tool_seconds`: run time of one tool; `text`: characters of the answer.
+    result, and of what a tool prints; `tool_seconds`: run time of one tool; `text`: characters of all answers
+    of the run, its thoughts, and what the provider wants back.
     """
 
     rounds: int = 20
@@ -125,6 +127,7 @@ class ToolLoop:
         """The messages of this answer, whole: a row and the model's memory share them."""
         self._carried: list[JSONObject] = []
         self._chars = 0
+        self._rows = RowRoom()
         self._told_full = False
         self._bad = 0
         self._finish: Finish | None = None
@@ -229,6 +232,8 @@ class ToolLoop:
                         self._check_count(requests)
                     case Carried():
                         self._carried.append(event.item)
+                        self._chars += len(msgspec.json.encode(event.item))
+                        self._check_length()
                     case Retrying():
                         await self._tell_of(event)
                     case Finish():
@@ -278,7 +283,7 @@ class ToolLoop:
 
     async def _tell_of(self, event: Retrying) -> None:
         at = self._now_ms() + int(event.seconds * 1000)
-        await self._sink.emit(
+        await self._say(
             LogWritten(
                 id=self._next_id("log"),
                 level="warning",
@@ -387,6 +392,7 @@ class ToolLoop:
             approvals=self._approvals,
             run_time=self._run_time,
             output=self._limits.output,
+            rows=self._rows,
             tool_seconds=self._limits.tool_seconds,
             clock=self._clock,
             log=self._log,

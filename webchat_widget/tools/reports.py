@@ -22,7 +22,7 @@ from webchat_widget.timeline.store import TurnRecord
 from webchat_widget.typing import JSONObject
 
 from .own_events import OwnRow, named
-from .row_queue import MAX_ROWS, MAX_SIZE, RowQueue
+from .row_queue import MAX_ROWS, MAX_RUN_ROWS, MAX_RUN_SIZE, MAX_SIZE, RowQueue, RowRoom
 
 __all__ = ["CallReport", "Sink"]
 
@@ -51,11 +51,17 @@ class CallReport:
     """A `Report` that goes to a sink, at most ten times a second.
 
     Made on the loop; its methods may be called on any thread. `limit`: characters that may be printed;
-    `on_status` is called on the loop.
+    `on_status` is called on the loop; `room`: for rows of all calls of the run.
     """
 
     def __init__(
-        self, run_id: str, call_id: str, sink: Sink, limit: int, on_status: Callable[[str], None]
+        self,
+        run_id: str,
+        call_id: str,
+        sink: Sink,
+        limit: int,
+        on_status: Callable[[str], None],
+        room: RowRoom | None = None,
     ) -> None:
         self._run_id = run_id
         self._call_id = call_id
@@ -66,7 +72,7 @@ class CallReport:
         self._lock = threading.Lock()
         self._printed: list[str] = []
         self._patch: JSONObject = {}
-        self._rows = RowQueue()
+        self._rows = RowQueue(room=room)
         self._counted = 0
         """Rows that have no id of their own."""
         self._told_full = False
@@ -175,7 +181,8 @@ def _left_out(id: str) -> LogWritten:
         id=id,
         level="warning",
         message=f"A tool call shows at most {MAX_ROWS:,} rows of its own and {MAX_SIZE // 1_000_000} MB of "
-        "them. It made more, which were left out.",
+        f"them, and all calls of a run {MAX_RUN_ROWS:,} and {MAX_RUN_SIZE // 1_000_000} MB. There were more, "
+        "which were left out.",
         fields={},
     )
 
