@@ -44,6 +44,8 @@ from .recovery import closing_events
 __all__ = ["Accepted", "Conversation", "Run"]
 
 _TITLE_LENGTH = 80
+_ANSWER_SECONDS = 0.001
+"""A head start for the answer to a prompt: to ask a model is some milliseconds of work before its first wait."""
 _END_SECONDS = 3.0
 """For so long what a run does may take to end after a cancel; a host has 5 s for all of its end."""
 
@@ -322,6 +324,8 @@ class Conversation:
         failure: WebChatError | None = None
         finish: Finish | None = None
         await run.accepted.wait()
+        if run.checkpoint is None:
+            await asyncio.sleep(_ANSWER_SECONDS)
         if run.dropped:
             return
         try:
