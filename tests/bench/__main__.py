@@ -99,7 +99,7 @@ def _durability() -> None:
     with ModelServer() as model, _webchat(model.url) as server:
         bare, *ways = acknowledgements(server, RUNS).items()
     for name, values in ways:
-        _say(f"answered, {name}, ms", values, *bare)
+        _say(f"to the answer of {name}, ms", values, *bare)
     with tempfile.TemporaryDirectory() as folder:
         naive, *ours = projections(Path(folder), CHUNKS, RUNS).items()
     for name, values in ours:
