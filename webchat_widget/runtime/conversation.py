@@ -45,7 +45,7 @@ __all__ = ["Accepted", "Conversation", "Run"]
 
 _TITLE_LENGTH = 80
 _ANSWER_SECONDS = 0.001
-"""A head start for the answer to a prompt: to ask a model is some milliseconds of work before its first wait."""
+"""A head start for the answer to a prompt: to ask a model begins with some milliseconds of work."""
 _END_SECONDS = 3.0
 """For so long what a run does may take to end after a cancel; a host has 5 s for all of its end."""
 
