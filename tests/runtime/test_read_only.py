@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
 from tests.runtime.conftest import Chat, Start
 from tests.timeline.disks import Disk
@@ -19,6 +20,7 @@ from webchat_widget.notebook.hosted import Equipment, Hosted
 from webchat_widget.requests import TimelineQuery
 from webchat_widget.runtime import manager
 from webchat_widget.timeline.sqlite import SQLiteStore, readonly
+from webchat_widget.timeline.store import Loaded
 
 
 @pytest.fixture
@@ -98,6 +100,25 @@ async def test_a_run_that_was_cut_ends_as_soon_as_that_can_be_stored_whoever_ask
     await store.close()
     assert loaded is not None
     assert loaded.pending == []
+
+
+async def test_stop_says_nothing_false_where_the_disk_fails_while_it_looks(
+    start: Start, disk: Disk, tmp_path: Path
+) -> None:
+    file = await crashed(start, tmp_path)
+
+    class Fading(SQLiteStore):
+        whole = True
+
+        async def load(self, conv_id: str) -> Loaded | None:
+            loaded, whole, self.whole = await super().load(conv_id), self.whole, False
+            return loaded if loaded is None or whole else replace(loaded, pending=[], complete=False)
+
+    store = Fading(file)
+    chat = await start(store=store)
+    with pytest.raises(StoreUnavailable, match="can only be read"):
+        await chat.service.stop("c", None)
+    assert not store.whole
 
 
 async def test_a_kernel_opens_what_it_has(disk: Disk, tmp_path: Path) -> None:

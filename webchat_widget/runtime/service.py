@@ -172,12 +172,13 @@ class ChatService:
         """
         self._begin()
         live, loaded = await self._find(conv_id)
-        if live is not None:
-            await live.stop(run_id)
-        elif loaded is not None and not loaded.complete:
+        found = live if live is not None else loaded
+        if found is not None and not found.complete:
             raise StoreUnavailable(
                 "The run can't be brought to its end yet: the timeline can only be read at present."
             )
+        if live is not None:
+            await live.stop(run_id)
 
     async def approve(self, conv_id: str, call_id: str, decision: Decision) -> None:
         """Say yes or no to a tool call that asks; done when it is on disk. The same again is fine.
