@@ -99,6 +99,11 @@ class Watcher:
         """The answer, as far as it has come."""
         return self._text.text()
 
+    async def closed(self) -> int | None:
+        """The code with which the host closes the socket, once it does."""
+        await self._reading
+        return self._socket.close_code if self._socket is not None else None
+
     def leave(self) -> None:
         """Hang up."""
         if self._socket is not None:

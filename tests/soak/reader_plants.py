@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 
-from jupyter_server_webchat import heartbeat
+from jupyter_server_webchat import app, heartbeat
 from jupyter_server_webchat.heartbeat import Heartbeat
+from webchat_widget import tool
 from webchat_widget.runtime.pool import Connection, ConnectionPool, PoolSettings
 from webchat_widget.sem.frames import Delta, Frame
+from webchat_widget.tools.function import function_tool
+from webchat_widget.tools.registry import ToolRegistry
 
-__all__ = ["NARROW", "hasty", "immortal", "narrow", "publish_awaits", "unbounded", "unnoticed"]
+__all__ = ["NARROW", "deaf_tool", "hasty", "immortal", "narrow", "publish_awaits", "unbounded", "unnoticed"]
 
 NARROW = 1_300_000
 """Bytes of an outbox that a frame with all the text fits into, but not with the text before it."""
@@ -27,6 +31,18 @@ def narrow() -> None:
     """An outbox that is full long before its reader has stalled for too long."""
     heartbeat.SILENCE_SECONDS = 600.0
     _settings(stall_seconds=600.0, outbox_bytes=NARROW)
+
+
+def deaf_tool() -> None:
+    """A server whose tool listens to nobody."""
+
+    @tool(read_only=True)
+    def sleep() -> str:
+        """Sleep."""
+        threading.Event().wait(600)
+        return "slept"
+
+    app.ToolRegistry = lambda own: ToolRegistry([*own, function_tool(sleep)])  # type: ignore[assignment, misc]
 
 
 def unbounded() -> None:
