@@ -51,7 +51,9 @@ def acknowledgements(server: Jupyter, runs: int) -> dict[str, list[float]]:
                 "a bare fdatasync of 4 kB": _appended(server.timeline_db.with_name("bare")),
                 "GET health": [pages[0].get() for _ in range(_POSTS)],
                 "a prompt": [ms for turn in range(_POSTS) for ms in post(1, f"one-{turn}")],
-                f"{_AT_ONCE} prompts at once": [ms for turn in range(4) for ms in post(_AT_ONCE, f"many-{turn}")],
+                f"{_AT_ONCE} prompts at once": [
+                    ms for turn in range(4) for ms in post(_AT_ONCE, f"many-{turn}")
+                ],
             }
             for name, spent in found.items():
                 measured.setdefault(name, []).append(statistics.median(spent))

@@ -28,7 +28,7 @@ from tests.support.waiting import until
 from webchat_widget.engines.base import Engine
 from webchat_widget.events import EngineEvent, Finish, TextChunk
 from webchat_widget.profiles import Profile, Profiles
-from webchat_widget.requests import ChatRequest, TimelineQuery
+from webchat_widget.requests import ChatRequest, EventRequest, TimelineQuery
 from webchat_widget.runtime.environment import Environment, RuntimeSettings
 from webchat_widget.runtime.pool import PoolSettings
 from webchat_widget.runtime.service import ChatService
@@ -39,9 +39,9 @@ from webchat_widget.typing import Usage
 
 __all__ = ["ANSWER", "ROWS", "idle", "stalled"]
 
-ROWS = 51
-"""Of a conversation: 17 prompts of 100 characters, each with its run and an answer of 500."""
-_PROMPTS = ROWS // 3
+ROWS = 50
+"""Of a conversation: 16 prompts of 100 characters, each with its run and an answer of 500, and two notes."""
+_PROMPTS = 16
 _PROMPT = "what " * 20
 _SAID = "tokn " * 100
 _SIDE_BY_SIDE = 20
@@ -151,14 +151,19 @@ async def _chats(conversations: int) -> dict[str, float]:
 async def _talked(service: ChatService, pool: PoolSettings, names: list[str]) -> None:
     pool.idle_timeout = 3600
     for first in range(0, len(names), _SIDE_BY_SIDE):
-        for conv_id in names[first : first + _SIDE_BY_SIDE]:
-            for _ in range(_PROMPTS):
-                await service.chat(ChatRequest(prompt=_PROMPT, conv_id=conv_id, digest=""))
+        await asyncio.gather(*(_talk(service, conv_id) for conv_id in names[first : first + _SIDE_BY_SIDE]))
         while service.busy:
             await asyncio.sleep(0.01)
     for conv_id in (names[0], names[-1]):
         found, _ = await service.timeline(TimelineQuery(conv_id))
         assert len(found.entities) == ROWS
+
+
+async def _talk(service: ChatService, conv_id: str) -> None:
+    for _ in range(_PROMPTS):
+        await service.chat(ChatRequest(prompt=_PROMPT, conv_id=conv_id, digest=""))
+    for note in ("one", "two"):
+        await service.emit(conv_id, EventRequest("note", note, {"text": _SAID}))
 
 
 async def _forgotten(service: ChatService, pool: PoolSettings) -> None:
