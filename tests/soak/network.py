@@ -48,7 +48,7 @@ class Frames:
         self._waiting = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Pieces to hand on, and of each whether it is a text frame after the first; the rest passes as it is."""
+        """Pieces to hand on, and of each whether it is a text frame that may be lost; the rest is to pass."""
         if not self.upgraded:
             head, end, data = data.partition(b"\r\n\r\n")
             self.upgraded = head.startswith(b"HTTP/1.1 101 ")
@@ -146,8 +146,11 @@ class Network:
         assert task is not None
         self._lines[line] = task
         try:
-            with contextlib.suppress(asyncio.CancelledError):  # by us: the end of the network
-                await line.run(self._server)
+            await line.run(self._server)
+            await line.closed()
+        except asyncio.CancelledError:  # the network ends
+            line.end(hard=True)
+            await line.closed()
         finally:
             del self._lines[line]
 
@@ -197,12 +200,19 @@ class _Line:
 
     def end(self, *, hard: bool = False) -> None:
         for writer in self._writers:
-            if hard and not writer.is_closing():
+            if not hard:
+                writer.close()
+                continue
+            if not writer.is_closing():
                 sock: socket.socket = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                writer.transport.abort()
-            else:
-                writer.close()
+            writer.transport.abort()
+
+    async def closed(self) -> None:
+        """Wait until both connections are gone."""
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
         with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ from webchat_widget.timeline.sqlite.inspection import verify
 
 __all__ = ["HARNESS"]
 
-PACE = 6
+PACE = 10
 """The pages' clock is so many times faster than ours."""
 WITHIN = 30.0
 """Seconds of the pages' time in which all are equal once the network is well."""
@@ -150,12 +150,12 @@ class Proxy:
     quick = 12
     long = 1000
     plants: Mapping[str, int] = {
-        "gap_ignored": 12,
-        "cut_ignored": 6,
-        "silence_ignored": 6,
-        "another_key": 12,
-        "older_rows_win": 12,
-        "lost_before_it_was_counted": 6,
+        "gap_ignored": 8,
+        "cut_ignored": 4,
+        "silence_ignored": 4,
+        "another_key": 8,
+        "older_rows_win": 8,
+        "lost_before_it_was_counted": 4,
     }
     """What the server does wrong is a function below; what a page does is in js/src/testing/soakPlants.ts."""
 
@@ -376,10 +376,10 @@ class Batch:
         self.network.weather = Weather(lost=0.1, doubled=0.1)
         for browser in self._browsers:
             await browser.ask("happen", what="online")
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.8)
         self.network.weather = Weather()
-        self.network.deafen(0.5, streams=True)
-        self._story.add("the network is well, but half of the streams lead nowhere")
+        self.network.deafen(0.7, streams=True)
+        self._story.add("the network is well, but most streams lead nowhere")
         self._healed = time.time()
         for page in {page.conv_id: page for page in self._pages}.values():
             await self._send(page)
@@ -475,7 +475,7 @@ def lost_before_it_was_counted() -> None:
     put, chance = Connection.put, random.Random(0)
 
     def careless(self: Connection, frame: Any) -> None:
-        if chance.random() > 0.1:
+        if chance.random() > 0.3:
             put(self, frame)
 
     Connection.put = careless  # type: ignore[method-assign]
