@@ -107,10 +107,10 @@ class SemSocketHandler(StrictOrigin, WebSocketMixin, WebSocketHandler, JupyterHa
         if connection is not None:
             connection.close(1000, "closed by the reader")
 
-    async def send(self, frame: str) -> None:
+    async def send(self, frame: bytes) -> None:
         """`Reader.send`: done when the kernel's buffer has taken the frame."""
         try:
-            await self.write_message(frame)
+            await self.write_message(frame)  # as text: `binary` is False
         except WebSocketClosedError as error:
             raise ConnectionError("the socket is closed") from error
 

@@ -34,7 +34,7 @@ class Page:
         self.free.set()
         self._came = asyncio.Condition()
 
-    async def send(self, frame: str) -> None:
+    async def send(self, frame: bytes) -> None:
         await self.free.wait()
         self.frames.append(json.loads(frame))
         async with self._came:

@@ -181,7 +181,7 @@ async def test_a_reader_for_whom_too_much_waits_is_closed() -> None:
 
 async def test_a_reader_that_is_gone_is_let_go() -> None:
     class Gone(Page):
-        async def send(self, frame: str) -> None:
+        async def send(self, frame: bytes) -> None:
             raise ConnectionError("gone")
 
     readers = pool()

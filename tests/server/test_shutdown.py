@@ -80,7 +80,7 @@ async def test_a_server_ends_soon_whatever_goes_on_and_leaves_all_on_disk(busy: 
     took = time.monotonic() - start
     print(f"{len(prompts)} runs: gone after {took:.1f} s")
     for reader in readers:
-        reader.leave()
+        await reader.leave()
     for line in stuck:
         line.close()
     assert took < SECONDS * SLACK

@@ -64,7 +64,7 @@ class Flat:
             profiles = [{"slug": "default", "tools": ["calculate"]}]
             server.configure({"WebChat": {"profiles": profiles}})
             with server:
-                faults = await _soaked(server, model, n, draw, patience=3 if plant else 60)
+                faults = await _soaked(server, model, n, draw, patience=3 if plant else 20)
         said = server.log_text()
         faults += [
             f"the log says: {line}" for line in said.splitlines() if any(x in line for x in _NEVER_SAID)

@@ -104,10 +104,11 @@ class Watcher:
         await self._reading
         return self._socket.close_code if self._socket is not None else None
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Hang up."""
         if self._socket is not None:
             self._socket.close()
+            await self._reading
 
     async def _read(self, socket: WebSocketClientConnection) -> None:
         while (message := await socket.read_message()) is not None:

@@ -27,6 +27,8 @@ _STUCK = ("append", "cumulative", "a byte a second", "gone")
 _FACTOR, _SLACK = 1.5, 0.03
 """Beside stuck readers the others may wait so many times as long, and so many seconds longer: the machine has
 other things to do as well."""
+_NOTICED = 2.4
+"""Seconds in which a stuck reader has been let go of: it is behind after one, and stalled after another."""
 _MEMORY = 16 * 2**20
 """Bytes that a process may grow by for no reason."""
 _COPIES = 4
@@ -83,12 +85,12 @@ async def _beside(server: Jupyter, n: int, size: int, seconds: float) -> list[st
     faults: list[str] = []
     calm, beside = Measured(), Measured()
     for index in range(n):
-        async with _answer(server, f"calm-{index}", size // 2, seconds / 2) as answer:
+        async with _answer(server, f"calm-{index}", size, seconds) as answer:
             pass
         faults += answer.faults
         calm.add(answer.measured)
         async with _answer(server, f"beside-{index}", size, seconds, _STUCK) as answer:
-            await answer.let_go(0.8 * seconds)
+            await answer.let_go(_NOTICED)
         faults += answer.faults
         beside.add(answer.measured)
     print(f"readers: alone {calm}; beside stuck ones {beside}")
@@ -177,12 +179,11 @@ class Answer:
             if index < _HEALTHY:
                 self.measured.late += watcher.late
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up everywhere."""
-        for watcher in self.watchers:
-            watcher.leave()
         for stuck in self.stuck.values():
             stuck.close()
+        await asyncio.gather(*(watcher.leave() for watcher in self.watchers))
 
     async def weigh(self) -> None:
         """Watch the server's memory until cancelled."""
@@ -215,7 +216,7 @@ async def _answer(
         await answer.end()
     finally:
         scales.cancel()
-        answer.close()
+        await answer.close()
 
 
 @contextlib.contextmanager

@@ -195,7 +195,7 @@ class Port:
 
     # -- Reader: where the conversation's pool sends to --------------------------------------------------
 
-    async def send(self, frame: str) -> None:
+    async def send(self, frame: bytes) -> None:
         """`Reader.send`"""
         decoded: JSONObject = _decode(frame)
         if decoded["event"]["type"] != "ws.hello":  # each page gets its own, as the answer to `open`
@@ -381,7 +381,7 @@ class _Reader:
         self._port = port
         self._open = True
 
-    async def send(self, frame: str) -> None:
+    async def send(self, frame: bytes) -> None:
         """Hand a frame on."""
         await self._port.send(frame)
 

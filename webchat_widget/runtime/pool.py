@@ -44,8 +44,8 @@ class PoolSettings:
 class Reader(Protocol):
     """The far end of a connection: a WebSocket, or a comm."""
 
-    async def send(self, frame: str) -> None:
-        """Send one frame; done when there is room for the next. Raises OSError where the reader is gone."""
+    async def send(self, frame: bytes) -> None:
+        """Send a frame, JSON; done when there is room for another. Raises OSError where nobody is there."""
         ...
 
     @property

@@ -109,6 +109,6 @@ class Delta:
         return _encode({"type": self.type, "id": self.id, "seq": self.seq, "data": data})
 
 
-def envelope(n: int, event: bytes) -> str:
+def envelope(n: int, event: bytes) -> bytes:
     """Wrap an encoded event for one reader: `n` counts that reader's frames from 1."""
-    return f'{{"sem":true,"n":{n},"event":{event.decode()}}}'
+    return b'{"sem":true,"n":%d,"event":%b}' % (n, event)
