@@ -85,13 +85,14 @@ class Reader:
 
     # -- what the host calls -------------------------------------------------------------------------
 
-    async def send(self, frame: str) -> None:
+    async def send(self, frame: bytes) -> None:
         """Take a frame, when there is room for it."""
         while self.stalled:
             self._room.clear()
             await self._room.wait()
-        self._host.saw(self, frame)
-        self._line.append(frame)
+        text = frame.decode()
+        self._host.saw(self, text)
+        self._line.append(text)
 
     @property
     def taken(self) -> int:
