@@ -101,10 +101,9 @@ class Network:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.refuse()
-        tasks = list(self._lines.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for line in self._lines:
+            line.end(hard=True)
+        await asyncio.gather(*self._lines.values())
 
     async def admit(self) -> None:
         """Let new lines in."""
@@ -117,7 +116,6 @@ class Network:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-            self.counts["refusals"] += 1
 
     def cut(self, share: float = 1.0, *, hard: bool = False) -> None:
         """End this share of the lines, with a FIN, or *hard* with a RST."""
@@ -147,10 +145,6 @@ class Network:
         self._lines[line] = task
         try:
             await line.run(self._server)
-            await line.closed()
-        except asyncio.CancelledError:  # the network ends
-            line.end(hard=True)
-            await line.closed()
         finally:
             del self._lines[line]
 
@@ -173,16 +167,23 @@ class _Line:
         self._frames = Frames()
 
     async def run(self, server: int) -> None:
-        """Carry both ways until one side has ended, or `end`."""
-        reader, writer = self._near
+        """Carry both ways until one side has ended, or `end`; then both connections are gone."""
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", server)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server)
+            self._writers.append(writer)
+            await self._join(reader, writer)
         except OSError:  # the server is down
             self.end(hard=True)
-            return
-        self._writers.append(far_writer)
-        up = asyncio.create_task(self._carry(reader, far_writer, back=False))
-        down = asyncio.create_task(self._carry(far_reader, writer, back=True))
+        finally:
+            self.end()
+            for gone in self._writers:
+                with contextlib.suppress(OSError):
+                    await gone.wait_closed()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        near_reader, near_writer = self._near
+        up = asyncio.create_task(self._carry(near_reader, writer, back=False))
+        down = asyncio.create_task(self._carry(reader, near_writer, back=True))
         try:
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
             if self.deaf:
@@ -191,7 +192,6 @@ class _Line:
             for task in (up, down):
                 task.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
-            self.end()
 
     @property
     def streams(self) -> bool:
@@ -207,12 +207,6 @@ class _Line:
                 sock: socket.socket = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
-
-    async def closed(self) -> None:
-        """Wait until both connections are gone."""
-        for writer in self._writers:
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
         with contextlib.suppress(OSError):

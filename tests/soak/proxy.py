@@ -350,6 +350,7 @@ class Batch:
         seconds = self._chance.uniform(0.1, 1.0)
         self._story.add(f"new lines are refused for {seconds:.1f} s")
         self.network.refuse()
+        self.counts["refusals"] += 1
 
         async def later() -> None:
             await asyncio.sleep(seconds)
