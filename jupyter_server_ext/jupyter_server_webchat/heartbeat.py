@@ -13,7 +13,7 @@ SILENCE_SECONDS = 30.0
 
 
 class Heartbeat:
-    """Calls `ping` each 15 s, and `lost` once where nothing was heard for 30 s.
+    """Calls `ping` each 15 s, and `lost` once where nothing was heard for 30 s: it has 15 s for an answer.
 
     An administrator's `settings` count where they are shorter: `ws_ping_interval` and `ws_ping_timeout` (ms),
     and Tornado's `websocket_ping_interval` and `websocket_ping_timeout` (s). 0, which elsewhere is none, does
@@ -24,7 +24,9 @@ class Heartbeat:
         self, settings: Mapping[str, Any], ping: Callable[[], None], lost: Callable[[], None]
     ) -> None:
         self._every = _shortest(PING_SECONDS, settings, "ping_interval")
-        self._silence = _shortest(SILENCE_SECONDS, settings, "ping_timeout")
+        answer = _shortest(SILENCE_SECONDS - PING_SECONDS, settings, "ping_timeout")
+        self._silence = self._every + answer
+        self._grace = min(self._every, answer) / 2
         self._ping = ping
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -41,7 +43,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now = self._loop.time()
-        if now - self._due > self._every / 2:
+        if now - self._due > self._grace:
             self._heard = now  # the loop was busy, or the machine slept: nobody could be heard
         self._ping()
         if now - self._heard < self._silence:
