@@ -13,7 +13,7 @@ from tests.runtime.conftest import Start
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import EngineError, KeyReused, QueueFull, ShuttingDown, StoreUnavailable
 from webchat_widget.events import CallRequest, Finish, ThinkingChunk
-from webchat_widget.requests import TimelineQuery
+from webchat_widget.requests import ChatRequest, TimelineQuery
 from webchat_widget.runtime.environment import RuntimeSettings
 from webchat_widget.timeline.sqlite import SQLiteStore
 from webchat_widget.timeline.store import Batch
@@ -107,6 +107,24 @@ async def test_one_key_is_one_run_even_at_the_same_instant(start: Start) -> None
     await page.until("run.finished")
     assert len({reply["run_id"] for reply in replies}) == 1
     assert len(page.of("run.started")) == 1
+
+
+@pytest.mark.parametrize("users", [("ada", ""), ("", "ada")])
+async def test_one_key_is_one_run_whoever_of_those_whose_it_is_asks(
+    start: Start, users: tuple[str, str]
+) -> None:
+    chat = await start(ScriptedEngine("only one", "another"))
+    request = ChatRequest(prompt="hi", conv_id="c", key="k", digest="hi")
+    first, again = await asyncio.gather(*(chat.service.chat(request, user) for user in users))
+    assert (first.replayed, again.replayed) == (False, True)
+    assert again.body == first.body
+
+
+async def test_one_key_of_two_persons_is_two_runs(start: Start) -> None:
+    chat = await start(ScriptedEngine("one", "two"))
+    request = ChatRequest(prompt="hi", conv_id="c", key="k", digest="hi")
+    replies = await asyncio.gather(*(chat.service.chat(request, user) for user in ("ada", "bob")))
+    assert [reply.replayed for reply in replies] == [False, False]
 
 
 async def test_a_key_is_known_while_another_prompt_is_refused_it(start: Start) -> None:

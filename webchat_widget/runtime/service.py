@@ -65,7 +65,8 @@ class ChatService:
         self._epoch = uuid.uuid4().hex
         self._started: asyncio.Task[None] | None = None
         self._closing = False
-        self._keys: dict[tuple[str, str], tuple[str, asyncio.Task[Reply]]] = {}
+        self._keys: dict[str, tuple[tuple[str, str], asyncio.Task[Reply]]] = {}
+        """Prompts that are being taken, by key: whose it is, and the digest of what was asked."""
 
     async def start(self) -> None:
         """Close the runs that a crash cut, and go on with those that waited. Later calls wait for the first.
@@ -91,19 +92,16 @@ class ChatService:
             request = replace(request, own=_builtins(own))
         if request.key is None:
             return await self._take(request, user)
-        name = (user, request.key)
-        while (under_way := self._keys.get(name)) is not None:
-            digest, task = under_way
-            if digest != request.digest:
-                await asyncio.wait([task])
-                if task.cancelled() or task.exception() is not None:
-                    continue  # it was not taken, be it for the key is of this request
-            _same_body(digest, request)
-            first = await asyncio.shield(task)
-            return Reply(first.status, first.body, replayed=True)
+        key, mine = request.key, (user, request.digest)
+        while (under_way := self._keys.get(key)) is not None:
+            whose, task = under_way
+            if whose == mine:
+                first = await asyncio.shield(task)
+                return Reply(first.status, first.body, replayed=True)
+            await asyncio.wait([task])  # the store knows then if it was taken, and whether it is ours too
         task = asyncio.create_task(self._take_once(request, user), name="webchat-prompt")
-        self._keys[name] = (request.digest, task)
-        task.add_done_callback(lambda _: self._keys.pop(name, None))
+        self._keys[key] = (mine, task)
+        task.add_done_callback(lambda _: self._keys.pop(key))
         return await asyncio.shield(task)
 
     async def timeline(self, query: TimelineQuery) -> tuple[Page, str]:
