@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http.client
-import json
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.soak.network import Network, Weather
-from tests.soak.plants import ROOT, sow
+from tests.soak.pages import Browser, Page, Story, bundle, log_in
+from tests.soak.plants import sow
 from tests.support.jupyter import Jupyter
 from tests.support.model_server import ModelServer, Reply, Request
 from webchat_widget.timeline.sqlite.inspection import verify
@@ -36,100 +32,6 @@ RUNS_END = 60.0
 """Seconds in which the last run has ended."""
 A_SESSION = 4
 """So often something is done to a session, in the mean."""
-ENDED = "The pages' process has ended; above is what it had to say."
-
-
-@dataclass
-class Story:
-    """What happened, and what was typed, in one batch."""
-
-    title: str
-    start: float = field(default_factory=time.monotonic)
-    steps: list[str] = field(default_factory=list)
-    typed: dict[str, str] = field(default_factory=dict)
-    """Each prompt, and its conversation."""
-    unsure: set[str] = field(default_factory=set)
-    """Prompts of pages that were closed before they knew what became of them."""
-    broken: list[str] = field(default_factory=list)
-
-    def add(self, step: str) -> None:
-        self.steps.append(f"{time.monotonic() - self.start:.1f} s {step}")
-
-    def told(self) -> list[str]:
-        """What broke, each with the batch that it broke in; the steps stand by the first."""
-        if not self.broken:
-            return []
-        first, *more = [f"{self.title}: {what}" for what in self.broken]
-        return [f"{first}; steps: {'; '.join(self.steps)}", *more]
-
-
-class Browser:
-    """A node process with the sessions of several pages in it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, story: Story) -> None:
-        self._process = process
-        self._story = story
-        self._asked = 0
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._reading = asyncio.create_task(self._read())
-
-    @classmethod
-    async def open(cls, bundle: Path, options: Mapping[str, Any], story: Story) -> Browser:
-        process = await asyncio.create_subprocess_exec(
-            *("node", "--experimental-websocket", "--no-warnings", bundle, json.dumps(options)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=2**26,
-        )
-        return cls(process, story)
-
-    async def ask(self, what: str, /, **more: Any) -> Any:
-        """Have it done, and return the answer."""
-        assert not self._reading.done(), ENDED
-        self._asked += 1
-        answer = self._answers[self._asked] = asyncio.get_running_loop().create_future()
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": what, "ask": self._asked, **more}).encode() + b"\n")
-        return await answer
-
-    async def sleep(self, seconds: float) -> None:
-        """As a computer does that is shut: no clock, no network, and then it is later."""
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
-    async def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
-        await self._reading
-
-    async def _read(self) -> None:
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            said = json.loads(line)
-            if "broke" in said:
-                self._story.add(f"page {said['page']} has broken")
-                self._story.broken.append(f"page {said['page']}: {said['broke']}")
-            else:
-                self._answers.pop(said["ask"]).set_result(said["answer"])
-        for answer in self._answers.values():
-            answer.set_exception(AssertionError(ENDED))
-
-
-@dataclass(frozen=True)
-class Page:
-    number: int
-    conv_id: str
-    browser: Browser
-
-    async def ask(self, what: str, /, **more: Any) -> Any:
-        return await self.browser.ask(what, page=self.number, **more)
-
-    async def open(self, chance: random.Random) -> None:
-        await self.ask("open", conv=self.conv_id, rows=chance.choice((400, 400, 8)))
 
 
 def answer(request: Request) -> Reply:
@@ -160,8 +62,8 @@ class Proxy:
     """What the server does wrong is a function below; what a page does is in js/src/testing/soakPlants.ts."""
 
     async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
-        bundle = folder / "page.mjs"
-        await _bundle(bundle)
+        built = folder / "page.mjs"
+        await bundle(built)
         failures: list[str] = []
         counts: Counter[str] = Counter()
         slowest = 0.0
@@ -176,7 +78,7 @@ class Proxy:
                 for number, first in enumerate(range(0, n, A_BATCH)):
                     batch = Batch(
                         jupyter,
-                        bundle,
+                        built,
                         seed=seed + number,
                         sessions=min(A_BATCH, n - first),
                         plant=None if on_server else plant,
@@ -227,7 +129,7 @@ class Batch:
         """What broke, each with its steps."""
         async with self.network:
             origin = f"http://127.0.0.1:{self.network.port}"
-            cookies = await asyncio.to_thread(_log_in, self.network.port, self._jupyter.token)
+            cookies = await asyncio.to_thread(log_in, self.network.port, self._jupyter.token)
             options = {"pace": PACE, "origin": origin, "cookies": cookies, "plant": self._plant}
             for _ in range(0, self._sessions, A_BROWSER):
                 self._browsers.append(await Browser.open(self._bundle, options, self._story))
@@ -448,25 +350,6 @@ def _runs(timeline: list[dict[str, Any]]) -> bool:
 def _last(timeline: list[dict[str, Any]]) -> float:
     """When its last frame was made, in seconds since 1970."""
     return max((row["version"] for row in timeline), default=0) / 1e6
-
-
-async def _bundle(out: Path) -> None:
-    built = await asyncio.create_subprocess_exec(
-        ROOT / "js/node_modules/.bin/esbuild",
-        *("src/testing/soakPage.ts", "--bundle", "--platform=node", "--format=esm", f"--outfile={out}"),
-        "--log-level=warning",
-        cwd=ROOT / "js",
-    )
-    assert await built.wait() == 0, "the pages could not be built"
-
-
-def _log_in(port: int, token: str) -> str:
-    """The cookies of who has come in with the token."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", f"/webchat/?token={token}")
-        response = connection.getresponse()
-        return "; ".join(value.partition(";")[0] for value in response.headers.get_all("Set-Cookie", []))
 
 
 def lost_before_it_was_counted() -> None:
