@@ -27,7 +27,7 @@ class Weather:
     rate: float = 0.0
     """Bytes a second, each way; 0: as many as come."""
     lost: float = 0.0
-    """The chance of a text frame from the server not to arrive; the first one of a stream always does."""
+    """The chance of a text frame from the server not to arrive."""
     doubled: float = 0.0
     """The chance of one to arrive twice."""
     torn: float = 0.0
@@ -44,11 +44,10 @@ class Frames:
 
     def __init__(self) -> None:
         self.upgraded = False
-        self._begun = False
         self._waiting = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
-        """Pieces to hand on, and of each whether it is a text frame that may be lost; the rest is to pass."""
+        """Pieces to hand on, and of each whether it is a text frame; all else passes as it comes."""
         if not self.upgraded:
             head, end, data = data.partition(b"\r\n\r\n")
             self.upgraded = head.startswith(b"HTTP/1.1 101 ")
@@ -59,8 +58,7 @@ class Frames:
         self._waiting += data
         while (length := _length(self._waiting)) is not None and length <= len(self._waiting):
             frame, self._waiting = self._waiting[:length], self._waiting[length:]
-            yield frame, frame[0] == _TEXT and self._begun
-            self._begun = True
+            yield frame, frame[0] == _TEXT
 
 
 def _length(data: bytes) -> int | None:

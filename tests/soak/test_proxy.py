@@ -34,7 +34,7 @@ def test_frames_are_told_apart_wherever_the_pieces_end(size: int) -> None:
     for start in range(1, len(said), size):
         found += list(frames.feed(said[start : start + size]))
     assert found == [
-        (FIRST, False),
+        (FIRST, True),
         (PING, False),
         (SHORT, True),
         (MIDDLE, True),

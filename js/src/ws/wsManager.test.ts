@@ -276,11 +276,36 @@ describe("the connection", () => {
     expect(manager.status.value).toMatchObject({ phase: "error", failure: { kind: "login" } });
   });
 
-  it("a protocol that it does not speak is an error with a sentence", async () => {
+  it.each([
+    ["lost", 2, 1],
+    ["doubled", 1, 1],
+  ] as const)("a stream of which the first frame is %s", async (fault, streams, fetches) => {
+    const open = vi.spyOn(host, "open");
+    const timeline = vi.spyOn(host, "timeline");
+    open.mockImplementationOnce((convId, events) =>
+      FakeHost.prototype.open.call(host, convId, {
+        ...events,
+        message: (message) => {
+          const hello = JSON.stringify(message).includes("ws.hello");
+          if (hello && fault === "lost") return;
+          events.message(message);
+          if (hello) events.message(message);
+        },
+      }),
+    );
     manager.start();
     await settle();
-    const data = { protocol: 9, epoch: "one", version: 0 };
-    host.sockets[0]?.events.message({ sem: true, n: 2, event: { type: "ws.hello", id: "h", data } });
+    say("one");
+    await settle(1000);
+    expect(manager.status.value.phase).toBe("live");
+    same();
+    expect([open.mock.calls.length, timeline.mock.calls.length]).toEqual([streams, fetches]);
+  });
+
+  it("a protocol that it does not speak is an error with a sentence", async () => {
+    host.hello = () => ({ protocol: 9, epoch: "one", version: 0 });
+    manager.start();
+    await settle();
     expect(manager.status.value.phase).toBe("error");
     expect(manager.status.value.failure?.message).toContain("version 9");
   });

@@ -83,6 +83,8 @@ export class WsManager {
   /** Aborted when this connection is over, so that nothing of it acts on the next one. */
   #connection = new AbortController();
   #epoch: string | null = null;
+  /** Has this stream said where it begins? */
+  #greeted = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #stopped = true;
 
@@ -171,6 +173,7 @@ export class WsManager {
       if (this.#backoff.attempt > 1) await transport.timeline({ convId, limit: 1 }, connection.signal);
       if (connection.signal.aborted) return;
       this.#gate.restart();
+      this.#greeted = false;
       this.#channel = transport.open(convId, {
         message: (message) => {
           if (!connection.signal.aborted) this.#receive(message, connection);
@@ -190,12 +193,19 @@ export class WsManager {
   #receive(message: unknown, connection: AbortController): void {
     const frame = readFrame(message);
     if (!frame) return;
+    const greets = frame.event.type === "ws.hello";
+    if (greets && this.#greeted) return; // said twice: another look at the rows could bring older ones
+    if (!greets && !this.#greeted) {
+      this.#closed("lost"); // where it begins was lost on the way, and is said once
+      return;
+    }
+    this.#greeted = true;
     if (frame.event.type === "ws.pong") {
       const { version, notices } = readPong(frame.event.data);
       this.#notice(notices);
       void this.#compare(version, connection);
     }
-    if (frame.event.type === "ws.hello") {
+    if (greets) {
       const hello = readHello(frame.event.data);
       this.#gate.arrive(held(frame));
       if (hello.protocol !== PROTOCOL) {
