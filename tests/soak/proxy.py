@@ -320,7 +320,6 @@ class Batch:
         if look["phase"] != "live":
             return f"is {look['phase']}: {look['failure']}"
         if look["local"]:
-            await page.ask("earlier")  # what was taken may stand above the first row by now
             return f"has prompts that nobody took: {look['local']}"
         shown = await page.ask("rows")
         rows = [row for row in timeline if row["createdSeq"] >= shown["floor"]]

@@ -89,6 +89,84 @@ describe("a prompt on its way", () => {
     expect(rows()).toEqual(host.store.snapshot());
   });
 
+  describe("that arrived though its answer was lost, before another history came", () => {
+    const key = () => host.chats[0]?.key ?? "";
+    const restart = async () => {
+      host.mostRows = 4;
+      host.restart();
+      await settle(5000);
+      expect(session.status.value.phase).toBe("live");
+    };
+    const run = () => {
+      arrive("r1", "hello", key());
+      host.emit("run.finished", "r1", { runId: "r1", status: "finished" });
+    };
+    const more = () => {
+      for (let at = 0; at < 8; at += 1) host.emit("log", `l${at}`, { message: "x" });
+    };
+
+    beforeEach(async () => {
+      host.failChat = [failure("network")];
+      host.cut();
+      session.send("hello", "default");
+      await settle();
+    });
+
+    it.each(["started", "queued"] as const)(
+      "goes to where its message stands, above the first row: the answer is %s",
+      async (status) => {
+        run();
+        more();
+        await restart();
+        host.reply = () => ({ status, runId: "r1", queuePosition: 1 });
+        session.outbox.retry(key());
+        await settle(5000);
+        expect(rows()).toEqual(host.store.snapshot().slice(-4));
+        host.mostRows = Infinity;
+        await session.loadEarlier();
+        expect(rows().some(({ id }) => id === "r1:user")).toBe(true);
+      },
+    );
+
+    it("goes there also while its run goes on", async () => {
+      arrive("r1", "hello", key());
+      more();
+      await restart();
+      session.outbox.retry(key());
+      await settle(5000);
+      expect(session.runs.value).toMatchObject([{ id: "r1", props: { status: "started" } }]);
+      expect(local()).toEqual([]);
+    });
+
+    it("stays until its message is there, where that is only on its way", async () => {
+      more();
+      await restart();
+      const asked = host.requests.length;
+      host.delayMs = 100;
+      session.outbox.retry(key());
+      await settle();
+      expect(local()).toMatchObject([{ id: key(), props: { status: "pending" } }]);
+      run();
+      await settle(5000);
+      expect(session.store.has(key())).toBe(false);
+      expect(rows().at(-1)?.id).toBe("r1:user");
+      expect(host.requests.length - asked).toBeLessThan(3);
+    });
+  });
+
+  it("costs no look at the rows, however many there are further up", async () => {
+    for (let at = 0; at < 8; at += 1) host.emit("log", `l${at}`, { message: "x" });
+    host.mostRows = 4;
+    host.restart();
+    await settle(5000);
+    const asked = host.requests.length;
+    session.send("hello", "default");
+    await settle(100);
+    arrive("r1", "hello", host.chats[0]?.key ?? "");
+    expect(host.requests).toHaveLength(asked);
+    expect(local()).toEqual([]);
+  });
+
   it("can be taken back when it failed", async () => {
     host.failChat = [failure("network")];
     session.send("hello", "default");

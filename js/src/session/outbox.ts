@@ -29,6 +29,10 @@ interface Waiting {
   readonly profile: string;
   readonly pictures: readonly Picture[];
   runId: string | null;
+  /** Where the rows on the screen began when it was sent: its message comes after that. */
+  readonly floor: number;
+  /** The host was asked for what is new after it said that it has it. */
+  sought: boolean;
   /** Left to us by a former session: its host may have taken it, and brought it to ours. */
   inherited: boolean;
   /** Refused by a host that has no say any more. */
@@ -63,7 +67,7 @@ export class Outbox {
 
   send(prompt: string, profile: string, pictures: readonly Picture[] = []): void {
     const key = newKey();
-    this.#add({ key, prompt, profile, pictures, error: undefined }, false);
+    this.#add({ key, prompt, profile, pictures, error: undefined }, this.#store.floor);
     void this.#post(key);
   }
 
@@ -82,7 +86,7 @@ export class Outbox {
    * by `sendInherited`, when the rows have told that it did not arrive: hosts do not know each other's keys.
    */
   inherit(left: readonly Unsettled[]): void {
-    for (const each of left) if (!this.#waiting.has(each.key)) this.#add(each, each.error === undefined);
+    for (const each of left) if (!this.#waiting.has(each.key)) this.#add(each, 0, each.error === undefined);
   }
 
   /** To be called when the host's rows are here. */
@@ -102,9 +106,7 @@ export class Outbox {
 
   /** Takes a prompt that failed off the screen. */
   discard(key: string): void {
-    if (this.#status(key) !== "failed") return;
-    this.#waiting.delete(key);
-    this.#store.removeEntity(key);
+    if (this.#status(key) === "failed") this.#drop(key);
   }
 
   /** The row on the screen that shows this queued run's prompt, where it is one of our own; its id. */
@@ -133,11 +135,29 @@ export class Outbox {
       const run = runId === null ? runs.get(key) : this.#store.get(runId);
       if (run?.props.status === "queued") {
         this.#mark(key, { status: "queued", queuePosition: run.props.queuePosition, runId: run.id });
-      } else if (run && run.props.status !== "started") {
-        this.#waiting.delete(key); // taken out of the queue before it ran
-        this.#store.removeEntity(key);
+      } else if (run && (run.props.status !== "started" || this.#isAbove(run))) {
+        this.#drop(key); // taken out of the queue before it ran, or its message stands further up
       }
     }
+  }
+
+  /** To be called when the host is about to be asked for what is new: of what it has taken it will know. */
+  seek(): void {
+    for (const waiting of this.#waiting.values()) waiting.sought = waiting.runId !== null;
+  }
+
+  /**
+   * To be called when all of that is here. What was taken and is unknown all the same stands above the first row, where
+   * another history has come meanwhile. Returns whether the host has to be asked for more to say so.
+   */
+  sought(): boolean {
+    let unsure = false;
+    for (const [key, { runId, floor, sought }] of this.#waiting) {
+      if (runId === null || this.#store.has(runId) || this.#store.floor <= floor) continue;
+      if (sought) this.#drop(key);
+      else unsure = true;
+    }
+    return unsure;
   }
 
   close(): void {
@@ -169,14 +189,24 @@ export class Outbox {
     }
   }
 
-  #add({ key, prompt, profile, pictures, error }: Unsettled, inherited: boolean): void {
-    this.#waiting.set(key, { prompt, profile, pictures, runId: null, inherited, moved: false });
+  #add({ key, prompt, profile, pictures, error }: Unsettled, floor: number, inherited = false): void {
+    const known = { runId: null, floor, sought: false, inherited, moved: false };
+    this.#waiting.set(key, { prompt, profile, pictures, ...known });
     const status = error === undefined ? "pending" : "failed";
     this.#store.addEntity({
       id: key,
       kind: "message",
       props: { role: "user", content: prompt, images: pictures, status, error, local: true },
     });
+  }
+
+  #drop(key: string): void {
+    this.#waiting.delete(key);
+    this.#store.removeEntity(key);
+  }
+
+  #isAbove({ createdSeq = Infinity }: Entity): boolean {
+    return createdSeq < this.#store.floor;
   }
 
   #status(key: string): unknown {

@@ -38,7 +38,10 @@ export class Session {
     this.pictureBytes = transport.pictureBytes;
     this.#transport = transport;
     this.store = new TimelineStore(nextFrame);
-    this.outbox = new Outbox(transport, this.store, convId, (failure) => this.#heard(failure));
+    this.outbox = new Outbox(transport, this.store, convId, (failure) => {
+      this.#heard(failure);
+      this.#seek();
+    });
     this.#manager = new WsManager({
       transport,
       convId,
@@ -50,6 +53,8 @@ export class Session {
         this.outbox.settle();
         this.outbox.sendInherited();
       },
+      asking: () => this.outbox.seek(),
+      live: () => this.#seek(),
     });
   }
 
@@ -203,6 +208,11 @@ export class Session {
       throw error;
     });
     return this.#math;
+  }
+
+  /** Looks for prompts that were taken, and of which nothing came here. */
+  #seek(): void {
+    if (this.status.peek().phase === "live" && this.outbox.sought()) this.#manager.refresh();
   }
 
   async #answer(say: (signal: AbortSignal) => Promise<void>): Promise<string | null> {

@@ -43,6 +43,10 @@ export interface ManagerOptions {
   readonly connected?: () => void;
   /** Called after each batch of applied frames or rows. */
   readonly changed?: () => void;
+  /** Called when the host is about to be asked for rows. */
+  readonly asking?: () => void;
+  /** Called when all is here that the host had said when it was asked last. */
+  readonly live?: () => void;
   readonly backoff?: Backoff;
   readonly pageSize?: number;
 }
@@ -252,6 +256,7 @@ export class WsManager {
       this.#enter("hydrating", waits.attempt > 2 ? failure : null);
       try {
         this.#gate.asking();
+        this.#options.asking?.();
         const done = full
           ? await this.#fetchAll(epoch, atLeast, share, signal)
           : await this.#fetchSince(epoch, share, signal);
@@ -270,6 +275,7 @@ export class WsManager {
             this.#backoff.reset();
             this.#options.store.flush();
             this.#enter("live");
+            this.#options.live?.();
             return;
           }
           if (waits.attempt === 0) {
