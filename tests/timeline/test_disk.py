@@ -6,8 +6,10 @@ import errno
 import os
 import re
 import socket
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -421,7 +423,19 @@ class TestOwner:
     ) -> None:
         with Holder(file):
             Path(f"{file}-lock").write_bytes(words)
-            assert "is in use by another Jupyter server. Stop" in await self.refusal(SQLiteStore(file))
+            assert "is in use by another program. Stop" in await self.refusal(SQLiteStore(file))
+
+    async def test_nobody_is_told_that_they_have_it_themselves(self, file: Path) -> None:
+        """The lock is still ours where the file has been replaced by one that a program has open."""
+        store = SQLiteStore(file)
+        await store.write(said())
+        copied(file, file.parent.parent).replace(file)
+        with closing(sqlite3.connect(file)) as program:
+            program.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreUnavailable, match="removed or replaced"):
+                await store.write(said("refused", 2))
+            assert f'"pid":{os.getpid()},' in Path(f"{file}-lock").read_text()
+            assert "is in use by another program. Stop that" in await self.refusal(store)
 
     async def test_who_loses_its_file_keeps_its_name_and_stores_in_the_one_that_has_it_now(
         self, file: Path
@@ -464,7 +478,7 @@ class TestOwner:
         monkeypatch.setattr(lock.os, "write", full)
         store = SQLiteStore(file)
         assert await ids(store) == ["said"]
-        assert "by another Jupyter server" in await self.refusal(SQLiteStore(file))
+        assert "by another program" in await self.refusal(SQLiteStore(file))
         await store.close()
 
 
@@ -490,8 +504,8 @@ class TestStatements:
     async def test_a_commit_that_fails_twice_is_refused(self, failing: Failing, file: Path) -> None:
         store = SQLiteStore(file)
         await store.write(said())
-        failing.fault = Fault("IOERR", skip=0, lasts=2, commit=True)
-        with pytest.raises(StoreUnavailable):
+        failing.fault = Fault("IOERR_FSYNC", skip=0, lasts=2, commit=True)
+        with pytest.raises(StoreUnavailable, match=r"\)\. Look whether the disk is full or was taken away"):
             await store.write(said("more", 2))
         assert await ids(store) == ["said"]
         await store.close()

@@ -253,14 +253,16 @@ class SQLiteStore:
         if isinstance(error, WebChatError):
             return error
         if is_busy(error):
-            return self._in_use(owner_of(Path(self.path)))
+            # Where the lock is ours, it is a program that knows no such lock.
+            ours = self._lock is not None or (self._db is not None and self._db.lock is not None)
+            return self._in_use("" if ours else owner_of(Path(self.path)))
         return StoreUnavailable(
             f"The timeline can't be read or written ({self.path}: {error}).{advice(error)}"
         )
 
     def _store_in_use(self, owner: str) -> WebChatError:
         return StoreUnavailable(
-            f"The timeline in {self.path} is in use by {owner or 'another Jupyter server'}. Stop that, or "
+            f"The timeline in {self.path} is in use by {owner or 'another program'}. Stop that, or "
             "give this server a file of its own with --WebChat.timeline_db=FILE.",
             code="store_in_use",
         )

@@ -135,10 +135,7 @@ def transaction(db: Database, *, write: bool = True) -> Iterator[None]:
 
 def is_busy(error: BaseException) -> bool:
     """True where somebody else has the file."""
-    return (
-        isinstance(error, BlockingIOError)
-        or getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-    )
+    return isinstance(error, BlockingIOError) or _primary(error) == sqlite3.SQLITE_BUSY
 
 
 def identity(file: Path) -> tuple[int, int] | None:
@@ -157,6 +154,8 @@ def advice(error: BaseException) -> str:
         return " Free some space on the disk, then try again."
     if is_damage(error):
         return " Its data is damaged: move the file away to begin anew."
+    if _primary(error) == sqlite3.SQLITE_IOERR or (isinstance(error, OSError) and error.errno == errno.EIO):
+        return " Look whether the disk is full or was taken away, then try again."
     return ""
 
 
@@ -175,6 +174,12 @@ def remove(db: Database, file: Path) -> None:
     except PermissionError:  # Windows removes no file that is open; nor can a kernel's be removed then
         db.close()
         _unlink(file)
+
+
+def _primary(error: BaseException) -> int:
+    """SQLite's code without its finer points; 0 for what is none of its errors."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def _unlink(file: Path) -> None:
