@@ -529,6 +529,33 @@ describe("a widget whose chat runs in the kernel", () => {
     expect(kernel.listeners).toBe(0);
   });
 
+  it("never loses a row from the screen when it moves, however long its new host takes", async () => {
+    const kernel = new FakeKernel();
+    const { proxy, set } = kernelModel(kernel, { conv_id: "k8", _where: "server", _channel: "eight" });
+    for (const text of ["both know", "in the kernel"]) say(kernel, text);
+    const el = document.createElement("div");
+    const close = widget.render({ model: proxy(), el });
+    await pause();
+    const entity = { id: "both know", kind: "message", props: { role: "user", content: "both know" } };
+    sockets[0]?.says("timeline.upsert", { entity }, "both know", 1);
+    await pause(60);
+    const scroller = el.querySelector("[data-part=timeline]");
+    const looks: unknown[] = [];
+    const watch = new MutationObserver(() => looks.push(shown(el)[0]));
+    watch.observe(el, { childList: true, subtree: true });
+    kernel.deaf = true;
+    set("_where", "kernel");
+    await pause(60);
+    expect(root(el).dataset).toMatchObject({ state: "connecting", transport: "kernel" });
+    expect(shown(el)).toEqual(["both know"]);
+    kernel.deaf = false;
+    await vi.waitFor(() => expect(shown(el)).toEqual(["both know", "in the kernel"]));
+    expect(new Set(looks)).toEqual(new Set(["both know"]));
+    expect(el.querySelector("[data-part=timeline]")).toBe(scroller);
+    watch.disconnect();
+    close();
+  });
+
   it("loses no prompt when it moves: what waited is sent, what was refused can be retried", async () => {
     const kernel = new FakeKernel();
     const { proxy, set } = kernelModel(kernel, { conv_id: "k6", _where: "kernel", _channel: "six" });

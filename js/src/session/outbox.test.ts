@@ -241,7 +241,7 @@ describe("a prompt on its way", () => {
   });
 });
 
-describe("prompts of a conversation that moves", () => {
+describe("a conversation that moves", () => {
   let next: FakeHost;
   let heir: Session;
   const key = () => host.chats[0]?.key ?? "";
@@ -257,7 +257,29 @@ describe("prompts of a conversation that moves", () => {
   });
   afterEach(() => heir.close());
 
-  it("on their way: are there at once, and sent under their key when the rows do not have them", async () => {
+  it("shows its rows until those of the new host are there, and says that there are earlier ones", async () => {
+    for (const id of ["a", "b", "c"]) host.emit("log", id, { message: "x" });
+    host.mostRows = 2;
+    host.restart();
+    await settle(5000);
+    next.emit("log", "b", { message: "x" });
+    next.delayMs = 100;
+    next.failProbe = [failure("busy")];
+    const looks: string[] = [];
+    move();
+    heir.store.order.subscribe((rows) => looks.push(rows.map(({ entity }) => entity.peek().id).join(" ")));
+    await settle();
+    expect(heir.status.value).toMatchObject({ phase: "error", hydrated: true });
+    expect(heir.more.value).toBe(true);
+    void heir.loadEarlier();
+    await settle(5000);
+    expect(heir.status.value.phase).toBe("live");
+    expect(heir.more.value).toBe(false);
+    expect(heir.store.snapshot()).toEqual(next.store.snapshot());
+    expect(looks).toEqual(["b c", "b"]);
+  });
+
+  it("prompts on their way: are there at once, and sent under their key when the rows do not have them", async () => {
     host.chat = (request) => {
       host.chats.push(request);
       return new Promise(() => {});
@@ -272,7 +294,7 @@ describe("prompts of a conversation that moves", () => {
     expect(next.chats).toHaveLength(1);
   });
 
-  it("that came along with the rows: are not sent a second time, for hosts know their own keys only", async () => {
+  it("prompts that came along with the rows: are not sent a second time, for hosts know their own keys only", async () => {
     session.send("ran", "default");
     session.send("waits", "default");
     const [ran, waits] = host.chats.map((chat) => chat.key);
@@ -286,7 +308,7 @@ describe("prompts of a conversation that moves", () => {
     expect(heir.store.get(waits ?? "")?.props).toMatchObject({ status: "queued", runId: "r2" });
   });
 
-  it("that were not sent: keep their reason, and wait for a person", async () => {
+  it("prompts that were not sent: keep their reason, and wait for a person", async () => {
     host.failChat = [failure("http", "The queue is full.")];
     session.send("hello", "default");
     await settle();
@@ -298,7 +320,7 @@ describe("prompts of a conversation that moves", () => {
     expect(next.chats).toMatchObject([{ prompt: "hello", key: key() }]);
   });
 
-  it("that came too late at the former host: are sent", async () => {
+  it("prompts that came too late at the former host: are sent", async () => {
     host.failChat = [failure("moved", "This chat runs on the Jupyter server now.")];
     session.send("hello", "default");
     await settle();
@@ -312,7 +334,7 @@ describe("prompts of a conversation that moves", () => {
     expect(heir.store.get(key())?.props.status).toBe("pending");
   });
 
-  it("go to a session that is there already, each once", async () => {
+  it("prompts go to a session that is there already, each once", async () => {
     heir.start();
     await settle();
     session.send("hello", "default");

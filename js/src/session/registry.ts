@@ -8,7 +8,7 @@ interface Shared {
 
 const KEY = Symbol.for("webchat");
 /** Copies of this module share objects only where these agree. Raise it when Session's shape changes. */
-const SHAPE = 6;
+const SHAPE = 7;
 
 export interface Lease<T> {
   readonly value: T;

@@ -6,7 +6,7 @@ import { TimelineStore } from "../timeline/store";
 import { asFailure, type Failure, type MathModule, type Transport } from "../transport/transport";
 import { type Status, WsManager } from "../ws/wsManager";
 import { nextFrame } from "./frame";
-import { isOurs, Outbox } from "./outbox";
+import { isLocal, isOurs, Outbox } from "./outbox";
 
 /**
  * One conversation on this page, whatever number of views look at it: its rows, its connection, its prompts on
@@ -126,8 +126,17 @@ export class Session {
     this.#unwatch();
   }
 
-  /** The conversation has moved here from a session that is given up: what was on its way there goes on here. */
+  /**
+   * The conversation has moved here from a session that is given up: its rows stay on the screen until those of the new
+   * host are there, and what was on its way goes on here.
+   */
   inherit(former: Session): void {
+    const { store } = former;
+    if (former.status.peek().hydrated && !this.status.peek().hydrated) {
+      const rows = store.all().filter((row) => !isLocal(row));
+      this.store.replaceAll(rows, isLocal, store.floor);
+      this.#manager.inherit();
+    }
     this.outbox.inherit(former.outbox.unsettled());
     if (this.status.peek().phase === "live") this.outbox.sendInherited();
   }

@@ -13,7 +13,7 @@ export class SoakWatch {
   readonly #store: TimelineStore;
   readonly #tell: (what: string) => void;
   readonly #seen = new Map<string, Entity>();
-  readonly #watched = new Map<number, () => void>();
+  readonly #watched = new Map<symbol, () => void>();
   readonly #end: () => void;
 
   constructor(store: TimelineStore, tell: (what: string) => void) {

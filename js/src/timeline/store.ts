@@ -3,9 +3,12 @@ import { type Entity, type EntityInput, type Props, withTimes } from "./entities
 import { foldText } from "./fold";
 import { merge } from "./merge";
 
-/** One row on the screen. `key` outlives a rekey, so the element (and a selection in it) stays. */
+/**
+ * One row on the screen. `key` outlives a rekey, so the element (and a selection in it) stays; no row of another store has
+ * it, for a view may go from one to the other.
+ */
 export interface Row {
-  readonly key: number;
+  readonly key: symbol;
   readonly entity: ReadonlySignal<Entity>;
 }
 
@@ -36,7 +39,6 @@ export class TimelineStore {
   #dirtyKinds = new Set<string>();
   #orderDirty = false;
   #scheduled = false;
-  #keys = 0;
   #arrivals = 0;
   #floor = 0;
 
@@ -90,6 +92,11 @@ export class TimelineStore {
   /** The rows that are shown, as plain data, in order. */
   snapshot(): Entity[] {
     return this.#rows.map((slot) => slot.current);
+  }
+
+  /** All rows, shown or not, as plain data. */
+  all(): Entity[] {
+    return [...this.#slots.values()].map((slot) => slot.current);
   }
 
   /** Adds a row; does nothing where the id exists. */
@@ -221,7 +228,7 @@ export class TimelineStore {
 
   #insert(entity: Entity): void {
     const slot: Slot = {
-      key: ++this.#keys,
+      key: Symbol(),
       entity: signal(entity),
       current: entity,
       dirty: false,

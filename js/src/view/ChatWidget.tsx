@@ -121,8 +121,7 @@ export function ChatWidget(props: Props) {
         }}
       >
         {header}
-        {/* a chat that moves to another host keeps what is being typed; its rows are drawn anew */}
-        <TimelineView key={session.transportName} sent={sent} />
+        <TimelineView sent={sent} />
         {failure && <ErrorPanel failure={failure} slim={hydrated} onRetry={() => session.retryNow()} />}
         {notice && (
           <div class="wc-note wc-bad wc-strip" data-part="notice" role="alert">

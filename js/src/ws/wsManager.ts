@@ -126,6 +126,12 @@ export class WsManager {
     this.#teardown();
   }
 
+  /** The rows of another host are on the screen, and stay there until this one's are here. */
+  inherit(): void {
+    this.#more.value = this.#options.store.floor > 0;
+    this.#status.value = { ...this.#status.value, hydrated: true };
+  }
+
   /** A person (or the network's return) does not want to wait for the timer. */
   retryNow(): void {
     if (this.#stopped || this.#channel) return;
