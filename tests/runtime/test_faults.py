@@ -329,6 +329,38 @@ async def test_a_flush_waits_for_what_is_on_its_way(start: Start, store: FaultyS
     assert stored.rows[-1]["props"]["content"] == "words"
 
 
+async def test_a_flush_waits_for_no_later_write_and_leaves_nothing_to_one(
+    start: Start, store: FaultyStore
+) -> None:
+    chat = await start(store=store)
+    await chat.join()
+    stream = chat.service._manager.live("c").stream
+
+    def note(id: str, held: asyncio.Event | None, fault: Exception | None = None) -> asyncio.Future[None]:
+        store.held, store.fault = held, fault
+        return asyncio.ensure_future(stream.emit(Upserted(id=id, kind="note", props={})))
+
+    gates = [asyncio.Event() for _ in range(3)]
+    lost = note("lost", gates[0], FULL)
+    before = note("before", gates[1])
+    gates[0].set()
+    with pytest.raises(StoreUnavailable):
+        await lost
+    store.held = None
+    flushing = asyncio.create_task(stream.flush())
+    await asyncio.sleep(0)
+    after = note("after", gates[2])
+    gates[1].set()
+    await asyncio.wait([flushing], timeout=10)
+    done = before.done(), flushing.done(), after.done()
+    stored = await store.load("c")
+    gates[2].set()
+    await asyncio.gather(flushing, after)
+    assert done == (True, True, False)
+    assert stored is not None
+    assert {row["id"] for row in stored.rows} == {"lost", "before"}
+
+
 # -- readers of the newest rows ----------------------------------------------------------------------
 
 

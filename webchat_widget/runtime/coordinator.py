@@ -158,11 +158,14 @@ class StreamCoordinator:
 
     async def flush(self) -> None:
         """Write what waits, be it that an earlier write of it failed. Raises StoreUnavailable."""
-        while self._writing:  # each may have taken along what an earlier one could not store
-            await asyncio.wait(self._writing)
-        self._stop_writer()
-        if self._dirty or self._owed:
-            await self.emit()
+        whole = False
+        while not whole:  # what one of those under way fails to store, a later one may take along
+            own = self._write_waiting()
+            if under_way := tuple(self._writing):  # later ones are in nobody's way
+                await asyncio.wait(under_way)
+            if own is not None:
+                own.result()
+            whole = all(saved.exception() is None for saved in under_way)
 
     def close(self) -> None:
         """Stop the timer; `flush` first."""
@@ -233,14 +236,18 @@ class StreamCoordinator:
             for frame in self._unsent.popleft().frames:
                 self._publish(frame)
 
-    def _write_text(self) -> None:
-        self._writer = None
-        if self._dirty or self._owed:
-            self._write((), {}, said=self._said).add_done_callback(_retrieve)
+    def _write_waiting(self) -> asyncio.Future[None] | None:
+        """Write what waits for a write, if anything does."""
+        self._stop_writer()
+        if not self._dirty and not self._owed:
+            return None
+        saved = self._write((), {}, said=self._said)
+        saved.add_done_callback(_retrieve)
+        return saved
 
     def _write_within(self, seconds: float) -> None:
         if self._writer is None and not self._closed:
-            self._writer = asyncio.get_running_loop().call_later(seconds, self._write_text)
+            self._writer = asyncio.get_running_loop().call_later(seconds, self._write_waiting)
 
     def _stop_writer(self) -> None:
         if self._writer is not None:
