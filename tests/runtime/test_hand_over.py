@@ -301,7 +301,9 @@ class TestMeanwhile:
             await here.service.hand_over("c")
 
 
-async def test_a_disk_that_refuses_leaves_it_running_where_it_is(server: Host) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_disk_that_refuses_leaves_it_running_where_it_is(server: Host, waits: bool) -> None:
+    """Also where nothing waits for the disk just then."""
     gate = asyncio.Event()
     here = await server(["half ", gate, "whole"])
     page = await here.join()
@@ -309,10 +311,13 @@ async def test_a_disk_that_refuses_leaves_it_running_where_it_is(server: Host) -
     await page.until("llm.delta")
     store = here.store
     assert isinstance(store, Server)
+    if not waits:
+        await here.service._manager.live("c").stream.flush()
     store.failing = True
     with pytest.raises(StoreUnavailable):
         await here.service.hand_over("c")
     store.failing = False
+    assert page.closed is None
     gate.set()
     await page.until("run.finished")
     assert await here.texts() == [("user", "1"), ("assistant", "half whole")]

@@ -102,9 +102,11 @@ async def test_one_that_is_gone_by_then_fails_its_run_and_no_other(start: Start)
 
 
 async def test_a_prompt_that_waits_keeps_it_over_a_restart(start: Start, tmp_path: Path) -> None:
-    chat = await start(ScriptedEngine([asyncio.Event()]), profiles=(SQL,))
+    chat = await start(ScriptedEngine(["half ", asyncio.Event()]), profiles=(SQL,))
+    page = await chat.join()
     await ask(chat, "one")
     await ask(chat, "two", "sql", overrides=Overrides(model="m-other"))
+    await page.until("llm.delta")
     await chat.service.close()
     engine = ScriptedEngine("2")
     again = await start(engine, profiles=(SQL,), store=SQLiteStore(tmp_path / "timeline.sqlite"))
@@ -214,7 +216,8 @@ class TestAConversationsOwn:
         self, start: Start, tmp_path: Path, models: str, status: str, error: str | None
     ) -> None:
         """Before its notebook has brought it again, and as far as the host then allows."""
-        chat = await start(ScriptedEngine([asyncio.Event()]))
+        chat = await start(ScriptedEngine(["half ", asyncio.Event()]))
+        page = await chat.join()
         tools = ToolRegistry([function_tool(self.mine)])
         own = Profile(
             slug="mine", system_prompt="A.", model="m-a", tools=["mine"], middlewares=["history_limit"]
@@ -222,6 +225,7 @@ class TestAConversationsOwn:
         chat.service.equip("c", tools, {}, [own])
         await ask(chat, "one")
         waits = await ask(chat, "two", "mine", overrides=Overrides(tools=("mine",)))
+        await page.until("llm.delta")
         await chat.service.close()
         engine = ScriptedEngine("2")
         again = await start(engine, store=SQLiteStore(tmp_path / "timeline.sqlite"))

@@ -13,13 +13,17 @@ import pytest
 from msgspec.structs import replace
 
 from tests.runtime.conftest import Chat, Start
+from tests.runtime.test_approvals import asking, ended, say_yes
 from tests.timeline.disks import Disk
+from webchat_widget import tool
 from webchat_widget.engines.scripted import ScriptedEngine
 from webchat_widget.errors import StoreUnavailable
+from webchat_widget.events import CallRequest, Finish
 from webchat_widget.notebook.hosted import Equipment, Hosted
 from webchat_widget.requests import TimelineQuery
 from webchat_widget.runtime import manager
 from webchat_widget.timeline.sqlite import SQLiteStore, readonly
+from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Loaded
 
 
@@ -39,6 +43,11 @@ async def crashed(start: Start, tmp_path: Path) -> Path:
     await page.until("run.finished")
     await chat.say("2")
     await page.until("llm.delta", 2)
+    return copy_to_disk(tmp_path)
+
+
+def copy_to_disk(tmp_path: Path) -> Path:
+    """The database as it is at this instant: what a killed host leaves."""
     for suffix in ("", "-wal"):
         shutil.copy(tmp_path / f"timeline.sqlite{suffix}", tmp_path / "disk" / f"timeline.sqlite{suffix}")
     return tmp_path / "disk" / "timeline.sqlite"
@@ -119,6 +128,48 @@ async def test_stop_says_nothing_false_where_the_disk_fails_while_it_looks(
     with pytest.raises(StoreUnavailable, match="can only be read"):
         await chat.service.stop("c", None)
     assert not store.whole
+
+
+async def test_what_can_only_be_read_is_not_moved_and_its_pages_stay(
+    start: Start, disk: Disk, tmp_path: Path
+) -> None:
+    file = await crashed(start, tmp_path)
+    disk.protect()
+    chat = await start(store=AdoptingStore(file, tmp_path / "conversations"))
+    page = await chat.join()
+    with pytest.raises(StoreUnavailable, match="can only be read"):
+        await chat.service.hand_over("c")
+    assert page.closed is None
+
+
+async def test_a_yes_where_the_timeline_can_only_be_read_is_refused_for_now(
+    start: Start, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[str] = []
+
+    @tool
+    def launch() -> str:
+        """Launch a rocket."""
+        launched.append("moon")
+        return "launched"
+
+    engine = ScriptedEngine([CallRequest("1", "launch", "{}"), Finish("tool_calls")])
+    before = await start(engine, tools=(launch,))
+    await before.say("Launch!")
+    (row,) = await asking(before)
+    file = copy_to_disk(tmp_path)
+    disk.protect()
+    chat = await start(store=SQLiteStore(file), tools=(launch,))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="can only be read"):
+            await say_yes(chat, row)
+    with pytest.raises(StoreUnavailable, match="can only be read"):
+        await chat.service.resume("c", "a pause")
+    disk.release()
+    monkeypatch.setattr(readonly, "_LOOK_AGAIN_SECONDS", 0)
+    await say_yes(chat, row)
+    await ended(chat)
+    assert launched == ["moon"]
 
 
 async def test_a_kernel_opens_what_it_has(disk: Disk, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ _STATES = {"once": "once", "always": "always", "deny": "denied"}
 
 class ConversationApprovals:
     """The `Approvals` of one conversation. `seconds`: for so long a question may be answered; `grants`: the
-    tools that need not ask any more; `checkpoint`: id and checkpoint of the run that is under way."""
+    tools that need not ask any more; `check_open` raises where nothing is taken in; `checkpoint`: id and
+    checkpoint of the run that is under way."""
 
     def __init__(
         self,
@@ -33,21 +34,26 @@ class ConversationApprovals:
         now_ms: Callable[[], int],
         seconds: float,
         grants: Iterable[str],
+        check_open: Callable[[], None],
         checkpoint: Callable[[], tuple[str, JSONObject]],
     ) -> None:
         self._stream = stream
         self._now_ms = now_ms
         self._seconds = seconds
         self._grants = set(grants)
+        self._check_open = check_open
         self._checkpoint = checkpoint
+        self._end: Callable[[], str | None] = lambda: None
         self._open: dict[str, tuple[Question, asyncio.Future[Verdict]]] = {}
         self._deciding = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self.decisions: dict[str, Decision] = {}
 
-    def begin(self, decisions: dict[str, Decision]) -> None:
-        """A run starts, or goes on; `decisions` are those that it was told before."""
+    def begin(self, decisions: dict[str, Decision], end: Callable[[], str | None]) -> None:
+        """A run starts, or goes on; `decisions` are those that it was told before, `end` says why it was
+        cancelled, None where it was not."""
         self.decisions = dict(decisions)
+        self._end = end
 
     # -- what the loop asks --------------------------------------------------------------------------
 
@@ -91,7 +97,7 @@ class ConversationApprovals:
 
         Raises NotFound for a call that asks nothing and never did; Conflict where it is another call by now,
         was decided otherwise, or asks no more; NotAllowed for `always` where each call is asked about;
-        StoreUnavailable.
+        StoreUnavailable and ShuttingDown.
         """
         # Whoever answers may hang up; what they said is stored, or not, as a whole.
         task = asyncio.create_task(self._decide(call_id, decision), name="webchat-decision")
@@ -101,6 +107,8 @@ class ConversationApprovals:
 
     async def _decide(self, call_id: str, decision: Decision) -> None:
         async with self._deciding:
+            self._check_open()
+            end = self._end
             question, answer = self._open.get(call_id) or (None, None)
             if question is None or answer is None or answer.done():
                 return self._again(call_id, decision)
@@ -125,10 +133,11 @@ class ConversationApprovals:
                 raise
             if always:
                 self._grants.add(question.tool)
-            if answer.done():  # the run was stopped meanwhile
+            if not answer.done():
+                self._settle(question, answer, _verdict(decision))
+            elif end() != "interrupted":  # else the call is made when the conversation is opened again
                 kept = f" Later calls of {question.tool} need no yes, as you said." * always
                 raise _stale(f"The run was stopped, so this call is not made.{kept}")
-            self._settle(question, answer, _verdict(decision))
 
     def _again(self, call_id: str, decision: Decision) -> None:
         """An answer to what is not asked, or not any more."""

@@ -49,6 +49,10 @@ _ANSWER_SECONDS = 0.001
 _END_SECONDS = 3.0
 """For so long what a run does may take to end after a cancel; a host has 5 s for all of its end."""
 
+_ENDS = "The chat is shutting down. Try again in a moment."
+_MOVES = "This conversation is moving. Try again in a moment."
+_OPENS_ANEW = "This conversation is being opened anew. Try again in a moment."
+
 _RUN_STATUS = {
     "complete": "finished",
     "truncated": "finished",
@@ -86,6 +90,8 @@ class Run:
         """It was not stored after all, or taken out of the queue."""
         self.end: str | None = None
         """Why it was cancelled: `stopped` by a person, `interrupted` by the host."""
+        self.suspended = False
+        """It was left as it is: it goes on when the conversation is opened again."""
         self.at_work = False
         """It may be cancelled: it has begun, and does not write its end yet. A task that is cancelled before
         its first step never runs at all, one whose prompt is being stored may have nothing to end, and one
@@ -144,12 +150,18 @@ class Conversation:
         self._queue: deque[Run] = deque()
         self._running: Run | None = None
         self._approvals = ConversationApprovals(
-            self.stream, env.now_ms, env.settings.approval_seconds, loaded.grants, self._checkpoint
+            self.stream,
+            env.now_ms,
+            env.settings.approval_seconds,
+            loaded.grants,
+            self._check_open,
+            self._checkpoint,
         )
         self._pauses = ConversationPauses(self.stream, env.now_ms)
         self._changing = asyncio.Lock()
         """Held while a person's own row is being stored: what comes next builds on it, or on what was."""
-        self._closing = False
+        self._closing = ""
+        """Why it takes nothing in any more, in words for who asks it still; "" where it does."""
         self.pool.touch()
 
     @property
@@ -208,13 +220,24 @@ class Conversation:
     async def stop(self, run_id: str | None) -> None:
         """End the run that is under way, or the one of that id; done when its terminal frame is on disk.
 
-        Raises StoreUnavailable where it is not. The run has ended all the same, and to call again is to try
-        again.
+        Raises StoreUnavailable: where its code is `end_not_stored` the run has ended all the same, and to
+        call again is to try again. Raises ShuttingDown where the run was left to the next host meanwhile.
         """
         run = self._running
         if run is not None and run_id in (None, run.id):
             run.cancel("stopped")
             await run.ended.wait()
+            if run.suspended:
+                self._check_open()
+        try:
+            await self._store_end(run_id)
+        except StoreUnavailable as error:
+            if not self.stream.owes_end(run_id):
+                raise
+            raise StoreUnavailable(error.message, code="end_not_stored") from error
+
+    async def _store_end(self, run_id: str | None) -> None:
+        """Take a prompt that waits out of the queue; what has ended is to be on disk."""
         for waiting in self._queue:
             if waiting.id == run_id:
                 self._queue.remove(waiting)
@@ -239,7 +262,11 @@ class Conversation:
         return id
 
     async def resume(self, pause_id: str) -> None:
-        """Let a run go on that waits in step mode; see `ConversationPauses.resume`."""
+        """Let a run go on that waits in step mode; see `ConversationPauses.resume`.
+
+        Raises StoreUnavailable and ShuttingDown too.
+        """
+        self._check_open()
         await self._pauses.resume(pause_id)
 
     # -- life ----------------------------------------------------------------------------------------
@@ -270,10 +297,11 @@ class Conversation:
         self._queue.extend(waiting)
         self._start_next()
 
-    async def close(self, reason: str = "the server is restarting") -> None:
+    async def close(self, *, moves: bool = False) -> None:
         """End the run as interrupted, store everything, close the readers. Queued prompts stay stored, and
-        so does a run of which a call waits for a person."""
-        self._closing = True
+        so does a run that has not begun, or of which a call waits for a person. `moves`: another host is
+        about to have the conversation; else this one ends."""
+        self._closing = _MOVES if moves else _ENDS
         if self._running is not None:
             self._running.cancel("interrupted")
             await self._running.ended.wait()
@@ -281,11 +309,11 @@ class Conversation:
             await self.stream.flush()
         finally:
             self.stream.close()
-            self.pool.close(RESTARTING, reason)
+            self.pool.close(RESTARTING, "the conversation has moved" if moves else "the server is restarting")
 
     async def abandon(self) -> None:
         """Let go of it as if it had not been opened; what the store holds stands."""
-        self._closing = True
+        self._closing = _OPENS_ANEW
         if self._running is not None:
             self._running.cancel("interrupted")
             await self._running.ended.wait()
@@ -296,7 +324,7 @@ class Conversation:
 
     def _check_open(self) -> None:
         if self._closing:
-            raise ShuttingDown("The chat is shutting down. Try again in a moment.")
+            raise ShuttingDown(self._closing, code=None if self._closing == _ENDS else "moved")
         if not self.complete:
             why = " ".join(self._env.store.notices) or "The timeline could only be read until now. Try again."
             raise StoreUnavailable(why)
@@ -312,7 +340,8 @@ class Conversation:
         try:
             await self._run(run)
         finally:
-            self._running = None
+            if not run.suspended:  # else a Stop is to find that it has not ended
+                self._running = None
             run.ended.set()
             self._start_next()
             if not self._closing:
@@ -324,8 +353,6 @@ class Conversation:
         failure: WebChatError | None = None
         finish: Finish | None = None
         await run.accepted.wait()
-        if run.checkpoint is None:
-            await asyncio.sleep(_ANSWER_SECONDS)
         if run.dropped:
             return
         try:
@@ -335,6 +362,8 @@ class Conversation:
                 loop = run.loop = self._loop(run, run_time)
             if run.end is not None:
                 raise asyncio.CancelledError
+            if run.checkpoint is None:
+                await asyncio.sleep(_ANSWER_SECONDS)
             if not run.announced:
                 await self._announce(run)
             if loop is None:
@@ -347,9 +376,7 @@ class Conversation:
             task = asyncio.current_task()
             if run.end is not None and task is not None:
                 task.uncancel()  # the end of the run is still to be written
-            if status == "interrupted" and not run.announced:
-                return  # it waits on, in the store
-            if status == "interrupted" and loop is not None and loop.waits:
+            if run.end == "interrupted" and (loop is None or loop.waits):
                 run.at_work = False
                 return await self._suspend(run, loop)
         except TimeoutError:
@@ -416,13 +443,16 @@ class Conversation:
                 self._env.log.error("webchat: the engine of run %s goes on although it was stopped", run.id)
             raise
 
-    async def _suspend(self, run: Run, loop: ToolLoop) -> None:
-        """Leave a run that waits for a person as it is: it goes on when the conversation is opened again."""
-        events = loop.suspend()
+    async def _suspend(self, run: Run, loop: ToolLoop | None) -> None:
+        """Leave a run as it is that has not begun, or waits for a person: it goes on when the conversation is
+        opened again."""
+        run.suspended = True
+        events = loop.suspend() if loop is not None else []
+        unbegun = (self._stored(run, started=False),) if loop is None and run.announced else ()
         run.sink.close()
-        if events:
-            with contextlib.suppress(WebChatError):  # then they are closed when it is opened
-                await self.stream.emit(*events)
+        if events or unbegun:
+            with contextlib.suppress(WebChatError):  # then it, or they, are closed when it is opened
+                await self.stream.emit(*events, pending=unbegun)
 
     def _run_seconds(self, run: Run) -> float:
         left = run.checkpoint.left if run.checkpoint is not None else None
@@ -475,7 +505,7 @@ class Conversation:
             now_ms=env.now_ms,
             log=env.log,
         )
-        self._approvals.begin(before.decisions if before is not None else {})
+        self._approvals.begin(before.decisions if before is not None else {}, lambda: run.end)
         self._pauses.begin(run_time)
         if before is not None:
             loop.resume(before)

@@ -156,6 +156,11 @@ class StreamCoordinator:
         row = self.timeline.row(id)
         return str(row["props"].get("content", "")) if row else ""
 
+    def owes_end(self, run_id: str | None) -> bool:
+        """Whether the end of that run, or of any, could not be stored yet."""
+        owed = self._owed.get("ended", ())
+        return bool(owed) if run_id is None else run_id in owed
+
     async def flush(self) -> None:
         """Write what waits, be it that an earlier write of it failed. Raises StoreUnavailable."""
         whole = False

@@ -135,9 +135,12 @@ class ConversationManager:
             await asyncio.wait([opening])
         conversation = self._live.get(conv_id)
         if conversation is not None:
-            await conversation.stream.flush()  # where the disk refuses, it stays and nothing has happened
+            # Where the disk refuses, it stays and nothing has happened.
+            await conversation.stream.flush()
+            if conversation.stream.committed:  # the store need not learn of what it does not know
+                await conversation.stream.emit()
             try:
-                await conversation.close("the conversation has moved")
+                await conversation.close(moves=True)
             finally:
                 self._forget(conv_id)
         return await give(conv_id)
