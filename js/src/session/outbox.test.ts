@@ -414,10 +414,12 @@ describe("a session", () => {
   });
 
   it.each([
-    ["store_unavailable", "Stopped, but that could not be stored; it is tried again. The disk is full."],
-    ["conversation_held", "Stop was refused. The disk is full."],
-  ])("says what became of a Stop that its host did not carry out: %s", async (code, sentence) => {
-    host.stop = () => Promise.reject(new ApiError("http", "The disk is full.", 503, code));
+    ["http", "end_not_stored", "Stopped, but that could not be stored; it is tried again. The disk is full."],
+    ["http", "store_unavailable", "Stop was refused. The disk is full."],
+    ["http", "conversation_held", "Stop was refused. The disk is full."],
+    ["moved", "moved", "Stop was refused. The disk is full."],
+  ] as const)("says what became of a Stop that did not go well: %s, %s", async (kind, code, sentence) => {
+    host.stop = () => Promise.reject(new ApiError(kind, "The disk is full.", 503, code));
     await session.stop("r");
     expect(session.notice.value).toBe(sentence);
   });

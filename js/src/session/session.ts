@@ -248,10 +248,10 @@ export class Session {
     }
   }
 
-  /** What became of a stop that did not go well: a host whose disk fails ends the run all the same. */
+  /** What became of a stop that did not go well. A host that can't store the end of a run has ended it. */
   #unstopped({ kind, code }: Failure, asked: string, done: string): string {
-    if (code === "store_unavailable") return `${done}, but that could not be stored; it is tried again.`;
-    if (kind === "http") return `${asked} was refused.`;
+    if (code === "end_not_stored") return `${done}, but that could not be stored; it is tried again.`;
+    if (kind === "http" || kind === "moved") return `${asked} was refused.`;
     return `${asked} did not reach the ${this.transportName}.`;
   }
 

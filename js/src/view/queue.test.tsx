@@ -114,7 +114,7 @@ describe("the queue", () => {
     await settle();
     expect(host.stops).toEqual(["a"]);
     expect(document.activeElement).toBe(find("composer-input"));
-    host.stop = () => Promise.reject(new ApiError("http", "The disk is full.", 503, "store_unavailable"));
+    host.stop = () => Promise.reject(new ApiError("http", "The disk is full.", 503, "end_not_stored"));
     find("remove-prompt")?.click();
     await settle();
     expect(el.querySelector(".wc-strip")?.textContent).toBe(
