@@ -40,6 +40,7 @@ def test_a_prompt_that_cannot_be_stored_stays_and_is_sent_once(
         row = until(lambda: failed(chat), "a prompt that was not sent")
         why = chat.root.locator("[data-status=failed] [data-part=notice]")
         expect(why).to_contain_text("Not sent. The timeline can't be read or written")
+        expect(why).to_contain_text("Look whether the disk is full or was taken away, then try again.")
         assert [each.text for each in chat.rows(role="user")] == ["before", "hello"]
         assert len(model.completions) == 1
         expect(chat.part("stop-button")).to_have_count(0)

@@ -273,9 +273,10 @@ async def test_stop_says_nothing_false_of_an_end_that_is_not_stored(start: Start
     run = (await chat.say("hi"))["run_id"]
     await page.until("llm.delta")
     store.fault = FULL
-    for _ in range(2):
-        with pytest.raises(StoreUnavailable):
-            await chat.service.stop("c", None)
+    for which in (None, run, None):
+        with pytest.raises(StoreUnavailable, match="full") as refused:
+            await chat.service.stop("c", which)
+        assert refused.value.code == "end_not_stored"
     await page.until("run.stopped")
     store.fault = None
     await chat.service.stop("c", run)
@@ -283,6 +284,44 @@ async def test_stop_says_nothing_false_of_an_end_that_is_not_stored(start: Start
     assert stored is not None
     assert stored.pending == []
     assert {row["id"]: row["props"].get("status") for row in stored.rows}[run] == "stopped"
+
+
+async def test_stop_says_that_a_prompt_has_left_the_queue_though_that_is_not_stored(
+    start: Start, store: FaultyStore
+) -> None:
+    gate = asyncio.Event()
+    engine = ScriptedEngine([gate, "one"], "two")
+    chat = await start(engine, store=store)
+    page = await chat.join()
+    await chat.say("1")
+    waits = (await chat.say("2"))["run_id"]
+    store.fault = FULL
+    with pytest.raises(StoreUnavailable) as refused:
+        await chat.service.stop("c", waits)
+    assert refused.value.code == "end_not_stored"
+    store.fault = None
+    gate.set()
+    await page.until("run.finished")
+    await chat.service.stop("c", waits)
+    assert not chat.service.busy
+    assert len(engine.turns) == 1
+
+
+async def test_stop_of_what_ended_long_ago_does_not_say_that_it_was_not_stored(
+    start: Start, store: FaultyStore
+) -> None:
+    """What can't be stored is another's."""
+    chat = await start(ScriptedEngine("one"), store=store)
+    page = await chat.join()
+    run = (await chat.say("hi"))["run_id"]
+    await page.until("run.finished")
+    store.fault = FULL
+    with pytest.raises(StoreUnavailable):
+        await chat.service._manager.live("c").stream.emit(Upserted(id="lost", kind="note", props={}))
+    for which in (None, run):
+        with pytest.raises(StoreUnavailable) as refused:
+            await chat.service.stop("c", which)
+        assert refused.value.code == "store_unavailable"
 
 
 async def test_a_flush_says_nothing_false_of_what_another_write_takes_along(
