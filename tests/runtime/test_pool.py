@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.runtime.conftest import Page, Start
 from webchat_widget.engines.scripted import ScriptedEngine
+from webchat_widget.errors import StoreUnavailable
 from webchat_widget.runtime.environment import RuntimeSettings
 from webchat_widget.runtime.pool import ConnectionPool, PoolSettings
 from webchat_widget.sem.frames import Control, Delta, Frame
 from webchat_widget.sem.text import utf16_len
+from webchat_widget.timeline.sqlite import SQLiteStore
+from webchat_widget.timeline.store import Batch
 
 
 def deltas(count: int) -> list[Delta]:
@@ -204,6 +208,35 @@ async def test_an_idle_conversation_leaves_memory_and_comes_back_whole(start: St
     await chat.say("more")
     await page.until("run.finished")
     assert (await chat.texts())[-1] == ("assistant", "again")
+
+
+async def test_what_the_disk_kept_in_memory_leaves_it_once_it_is_stored(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(SQLiteStore):
+        full = False
+
+        def write(self, batch: Batch) -> asyncio.Future[None]:
+            return asyncio.ensure_future(self._refuse()) if self.full else super().write(batch)
+
+        async def _refuse(self) -> None:
+            raise StoreUnavailable("The disk is full.")
+
+    store = Full(tmp_path / "full.sqlite")
+    settings = RuntimeSettings(evict_after=0.05, pool=PoolSettings(idle_timeout=0.01))
+    gate = asyncio.Event()
+    chat = await start(ScriptedEngine([gate, "done"]), settings=settings, store=store)
+    await chat.say("hi")
+    store.full = True
+    gate.set()
+    async with asyncio.timeout(20):
+        while "c stays in memory: The disk is full." not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert len(chat.service._manager) == 1
+        store.full = False
+        while len(chat.service._manager):
+            await asyncio.sleep(0.01)
+    assert await chat.texts() == [("user", "hi"), ("assistant", "done")]
 
 
 async def test_a_conversation_that_runs_or_is_read_stays(start: Start) -> None:

@@ -21,7 +21,9 @@ from webchat_widget.errors import StoreUnavailable
 from webchat_widget.events import CallRequest, Finish
 from webchat_widget.notebook.hosted import Equipment, Hosted
 from webchat_widget.requests import TimelineQuery
-from webchat_widget.runtime import manager
+from webchat_widget.runtime import service
+from webchat_widget.runtime.environment import RuntimeSettings
+from webchat_widget.runtime.pool import PoolSettings
 from webchat_widget.timeline.sqlite import SQLiteStore, readonly
 from webchat_widget.timeline.sqlite.adoption import AdoptingStore
 from webchat_widget.timeline.store import Loaded
@@ -91,7 +93,7 @@ async def test_a_run_that_was_cut_ends_as_soon_as_that_can_be_stored_whoever_ask
 ) -> None:
     file = await crashed(start, tmp_path)
     disk.protect()
-    with patch.object(manager, "_LOOK_AGAIN_SECONDS", 0.01):
+    with patch.object(service, "_LOOK_AGAIN_SECONDS", 0.01):
         chat = await start(store=SQLiteStore(file))
         page = await chat.join()
         assert await runs(chat) == ["finished", "started"]
@@ -109,6 +111,27 @@ async def test_a_run_that_was_cut_ends_as_soon_as_that_can_be_stored_whoever_ask
     await store.close()
     assert loaded is not None
     assert loaded.pending == []
+
+
+async def test_a_run_that_was_cut_ends_where_nobody_asks_for_it_any_more(
+    start: Start, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await crashed(start, tmp_path)
+    disk.protect()
+    quick = RuntimeSettings(evict_after=0.01, pool=PoolSettings(idle_timeout=0.01))
+    with patch.object(service, "_LOOK_AGAIN_SECONDS", 0.3):
+        chat = await start(store=SQLiteStore(file), settings=quick)
+        await chat.service.start()
+        manager = chat.service._manager
+        async with asyncio.timeout(20):
+            while len(manager):
+                await asyncio.sleep(0.01)
+        assert await chat.store.unfinished() == ["c"]
+        disk.release()
+        monkeypatch.setattr(readonly, "_LOOK_AGAIN_SECONDS", 0)
+        async with asyncio.timeout(20):
+            while await chat.store.unfinished():
+                await asyncio.sleep(0.05)
 
 
 async def test_stop_says_nothing_false_where_the_disk_fails_while_it_looks(

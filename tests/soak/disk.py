@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from webchat_widget.runtime import coordinator, manager
+from webchat_widget.runtime import coordinator, service
 from webchat_widget.runtime.service import ChatService
 from webchat_widget.timeline import sqlite
 from webchat_widget.timeline.projector import Projector
@@ -65,7 +65,7 @@ class DiskHarness:
                 (coordinator, "_WRITE_SECONDS", 0.005),
                 (coordinator, "_RETRY_SECONDS", 0.05),
                 (readonly, "_LOOK_AGAIN_SECONDS", 0.02),
-                (manager, "_LOOK_AGAIN_SECONDS", 0.02),
+                (service, "_LOOK_AGAIN_SECONDS", 0.02),
             ):
                 stack.enter_context(planted(owner, name, value))
             if plant is not None:

@@ -109,7 +109,7 @@ class TestReadOnly:
         store = SQLiteStore(file)
         loaded = await store.load("c")
         assert loaded is not None
-        assert (loaded.pending, await store.unfinished()) == ([], [])
+        assert (loaded.pending, await store.unfinished()) == ([], ["c"])
         await store.close()
         disk.release()
         store = SQLiteStore(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 from webchat_widget.errors import ShuttingDown, StoreUnavailable, WebChatError
@@ -14,20 +13,20 @@ from .equipment import Equipment
 
 __all__ = ["ConversationManager"]
 
-_LOOK_AGAIN_SECONDS = 5.0
-"""A conversation that could only be read is opened anew after this, to bring its runs to their ends."""
-
 
 class ConversationManager:
-    """Get or create, and evict. A conversation that runs, queues or is read is never let go."""
+    """Get or create, and evict. A conversation that runs, queues or is read is never let go.
 
-    def __init__(self, env: Environment) -> None:
+    `on_incomplete` is called where one was opened that can only be read.
+    """
+
+    def __init__(self, env: Environment, on_incomplete: Callable[[], None]) -> None:
         self._env = env
+        self._on_incomplete = on_incomplete
         self._opening: dict[str, asyncio.Task[Conversation]] = {}
         self._leaving: dict[str, asyncio.Task[bool]] = {}
         self._live: dict[str, Conversation] = {}
         self._evictions: dict[str, asyncio.TimerHandle] = {}
-        self._looks: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._equipment: dict[str, Equipment] = {}
         self._closing = False
@@ -88,10 +87,9 @@ class ConversationManager:
         self._closing = True
         if changing := [*self._opening.values(), *self._leaving.values()]:
             await asyncio.wait(changing)
-        for timer in (*self._evictions.values(), *self._looks.values()):
+        for timer in self._evictions.values():
             timer.cancel()
         self._evictions.clear()
-        self._looks.clear()
         live = list(self._live.values())
         self._live.clear()
         for result in await asyncio.gather(*(c.close() for c in live), return_exceptions=True):
@@ -102,6 +100,7 @@ class ConversationManager:
         loaded = await self._env.store.load(conv_id)
         if (before := self._live.get(conv_id)) is not None:
             if loaded is not None and not loaded.complete:
+                self._on_incomplete()
                 return before
             self._forget(conv_id)
             await before.abandon()  # its readers come again
@@ -126,7 +125,7 @@ class ConversationManager:
             ) from error
         self._live[conv_id] = conversation
         if not conversation.complete:
-            self._look_later(conv_id)
+            self._on_incomplete()
         return conversation
 
     async def _leave(self, conv_id: str, give: Callable[[str], Awaitable[bool]]) -> bool:
@@ -147,24 +146,8 @@ class ConversationManager:
 
     def _forget(self, conv_id: str) -> None:
         self._live.pop(conv_id, None)
-        for timers in (self._evictions, self._looks):
-            if (timer := timers.pop(conv_id, None)) is not None:
-                timer.cancel()
-
-    def _look_later(self, conv_id: str) -> None:
-        def look() -> None:
-            task = asyncio.create_task(self._look_again(conv_id), name=f"webchat-look-{conv_id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-        self._looks[conv_id] = asyncio.get_running_loop().call_later(_LOOK_AGAIN_SECONDS, look)
-
-    async def _look_again(self, conv_id: str) -> None:
-        """Its runs are to end also where nobody asks for it any more."""
-        with contextlib.suppress(WebChatError):
-            await self.get(conv_id)
-        if conv_id in self._live and self.live(conv_id) is None and not self._closing:
-            self._look_later(conv_id)
+        if (timer := self._evictions.pop(conv_id, None)) is not None:
+            timer.cancel()
 
     def _check_open(self) -> None:
         if self._closing:
@@ -190,12 +173,18 @@ class ConversationManager:
         task.add_done_callback(self._tasks.discard)
 
     async def _let_go(self, conversation: Conversation) -> None:
+        conv_id = conversation.conv_id
+        due, stored = self._evictions.get(conv_id), True
         try:
             await conversation.stream.flush()
-        except WebChatError as error:
-            self._env.log.warning("webchat: %s stays in memory: %s", conversation.conv_id, error)
-            conversation.pool.touch()  # try again after a while
+        except Exception as error:
+            self._env.log.warning("webchat: %s stays in memory: %s", conv_id, error)
+            stored = False
+        if due is None or self._evictions.get(conv_id) is not due:
+            return  # somebody has asked for it
+        del self._evictions[conv_id]
+        if stored and conversation.idle:
+            self._forget(conv_id)
+            conversation.pool.close(1001, "idle")
         else:
-            if conversation.idle and self._evictions.pop(conversation.conv_id, None) is not None:
-                self._forget(conversation.conv_id)
-                conversation.pool.close(1001, "idle")
+            conversation.pool.touch()  # try again after a while

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -42,6 +43,8 @@ __all__ = ["ChatService", "Reply"]
 
 _OF_ONE_CONVERSATION = ("conversation_held", "conversation_unreadable")
 """Faults that concern no other."""
+_LOOK_AGAIN_SECONDS = 5.0
+"""What could only be read is looked at again after this, to bring its runs to their ends."""
 
 
 class Reply(Struct, frozen=True):
@@ -61,9 +64,10 @@ class ChatService:
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._manager = ConversationManager(env)
+        self._manager = ConversationManager(env, self._look_later)
         self._epoch = uuid.uuid4().hex
-        self._started: asyncio.Task[None] | None = None
+        self._started: asyncio.Task[bool] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._closing = False
         self._keys: dict[str, tuple[tuple[str, str], asyncio.Task[Reply]]] = {}
         """Prompts that are being taken, by key: whose it is, and the digest of what was asked."""
@@ -311,6 +315,8 @@ class ChatService:
         if self._closing:
             return
         self._closing = True
+        if self._looking is not None:
+            self._looking.cancel()
         try:
             await self._manager.close()
             if self._started is not None:  # it ends at once: no conversation opens any more
@@ -325,8 +331,11 @@ class ChatService:
             self._started = asyncio.create_task(self._recover(), name="webchat-recover")
             self._started.add_done_callback(_retrieve)
 
-    async def _recover(self) -> None:
-        """Open what was left unfinished, all at once. What can't be read, or is held, is in nobody's way."""
+    async def _recover(self) -> bool:
+        """Open what was left unfinished, all at once. What can't be read, or is held, is in nobody's way.
+
+        False where something of it can only be read at present.
+        """
         unfinished = await self._env.store.unfinished()
         opened = await asyncio.gather(*map(self._manager.get, unfinished), return_exceptions=True)
         for error in opened:
@@ -334,6 +343,19 @@ class ChatService:
                 self._env.log.error("webchat: %s", error)
             elif isinstance(error, BaseException):
                 raise error
+        return all(each.complete for each in opened if isinstance(each, Conversation))
+
+    def _look_later(self) -> None:
+        if (self._looking is None or self._looking.done()) and not self._closing:
+            self._looking = asyncio.create_task(self._look_again(), name="webchat-look")
+
+    async def _look_again(self) -> None:
+        """What could only be read is to end as soon as that can be stored, also where nobody asks for it."""
+        complete = False
+        while not complete:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            with contextlib.suppress(WebChatError):
+                complete = await self._recover()
 
     def _check(self, profile: str, overrides: Overrides, conv_id: str | None) -> None:
         own = self._manager.equipment(conv_id).tools if conv_id is not None else ()
@@ -409,7 +431,7 @@ def _same_body(digest: str, request: ChatRequest) -> None:
         raise KeyReused("This idempotency key was used with another request.", field="idempotency_key")
 
 
-def _retrieve(done: asyncio.Task[None]) -> None:
+def _retrieve(done: asyncio.Task[bool]) -> None:
     """What is wrong with the disk is said to who needs it."""
     if not done.cancelled():
         done.exception()

@@ -125,8 +125,8 @@ class Summary(Struct, frozen=True):
 
 class TimelineStore(Protocol):
     """Every call raises StoreUnavailable where the disk, or the database on it, refuses, and ConversationHeld
-    where it needs a conversation that somebody else has open. What can only be read is read: its unfinished
-    runs, which could not be brought to their ends, are left out."""
+    where it needs a conversation that somebody else has open. What can only be read is read: `load` leaves
+    its unfinished runs out, which could not be brought to their ends."""
 
     @property
     def notices(self) -> list[str]:

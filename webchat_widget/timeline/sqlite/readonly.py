@@ -82,8 +82,8 @@ def load(db: Database, conv_id: str) -> Loaded | None:
 
 
 def unfinished(db: Database) -> list[str]:
-    """The conversations with runs that can be brought to their ends."""
-    return [] if db.refusal else statements.unfinished(db)
+    """The conversations with runs that have not ended; none where they never will: the file is damaged."""
+    return [] if db.refusal and not isinstance(db, ReadOnly) else statements.unfinished(db)
 
 
 def _is_denied(error: BaseException) -> bool:
