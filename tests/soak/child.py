@@ -7,20 +7,22 @@ import json
 import multiprocessing
 import os
 import secrets
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.soak.plants import sow
-from tests.support.jupyter import free_port
+from tests.support.jupyter import Jupyter, Process, free_port
 
-__all__ = ["Child", "Died"]
+__all__ = ["Child", "Died", "Forked"]
 
 _OTHERS = ("jupyterlab", "notebook", "notebook_shim", "jupyter_lsp", "jupyter_server_terminals")
+_ALONE = [f"--ServerApp.jpserver_extensions={name}=False" for name in _OTHERS]
 _PATIENCE = 60
 # A server is forked from a process that has imported all that it needs, which is what takes its time.
 _NURSERY = multiprocessing.get_context("forkserver")
@@ -31,6 +33,9 @@ _NURSERY.set_forkserver_preload(
         "openai.resources.chat.completions",
         "tests.soak.kills",
         "tests.soak.keys",
+        "tests.soak.proxy",
+        "tests.soak.readers",
+        "tests.soak.flat",
     ]
 )
 
@@ -132,8 +137,7 @@ class Child:
             "IdentityProvider.token": self.token,
             "WebChat.timeline_db": self.timeline_db,
         }
-        line = [f"--{name}={value}" for name, value in options.items()]
-        return line + [f"--ServerApp.jpserver_extensions={name}=False" for name in _OTHERS]
+        return [*(f"--{name}={value}" for name, value in options.items()), *_ALONE]
 
     def _environment(self) -> dict[str, str]:
         dropped = ("OPENAI_", "WEBCHAT_", "JUPYTER", "JPY_", "PYTEST")
@@ -145,6 +149,42 @@ class Child:
         }
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
         return inherited | {key: str(value) for key, value in own.items()}
+
+
+class Forked(Jupyter):
+    """The chat as an application of its own, with all that a `Jupyter` can."""
+
+    def __init__(self, folder: Path, *, model: str, args: Sequence[str] = ()) -> None:
+        env = {"OPENAI_BASE_URL": model, "OPENAI_API_KEY": "sk-soak", "WEBCHAT_MODEL": "test-model"}
+        super().__init__(folder, command="webchat", env=env, args=[*_ALONE, *args])
+
+    def _spawn(self) -> Process:
+        return _Fork(self._command_line()[1:], self._env, self.folder)
+
+
+class _Fork:
+    """A `Process` out of the nursery."""
+
+    def __init__(self, *life: Any) -> None:
+        self._process = _NURSERY.Process(target=_serve, args=life, daemon=True)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, sig: int, /) -> None:
+        os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("server", timeout or 0)
+        return self._process.exitcode
 
 
 def _serve(options: list[str], environment: dict[str, str], folder: Path) -> None:

@@ -18,6 +18,7 @@ import psutil
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+from tests.soak.child import Forked
 from tests.soak.flat_plants import GAUGE, gauge, never_evicted, never_removed, timer_not_cancelled
 from tests.soak.plants import sow
 from tests.support.jupyter import Jupyter
@@ -49,17 +50,14 @@ class Flat:
     """A harness: see `Harness`. A unit is a socket or a run; a fifth of them comes before the first look."""
 
     name, unit, quick, long = "flat", "connects and runs", 300, 10_000
+    at_once = 3
     plants: Mapping[str, int] = {"timer_not_cancelled": 60, "never_removed": 60, "never_evicted": 60}
 
     async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
         draw = random.Random(seed)
         with ModelServer(answer=_answer) as model:
-            server = Jupyter(
-                folder,
-                command="webchat",
-                env={"OPENAI_BASE_URL": model.url},
-                args=["--WebChat.idle_timeout=0.3", "--WebChat.evict_after=0.3"],
-            )
+            args = ["--WebChat.idle_timeout=0.3", "--WebChat.evict_after=0.3"]
+            server = Forked(folder, model=model.url, args=args)
             sow(folder / "config", "flat", "gauge", *([plant] if plant else []))
             profiles = [{"slug": "default", "tools": ["calculate"]}]
             server.configure({"WebChat": {"profiles": profiles}})

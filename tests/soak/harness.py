@@ -7,7 +7,9 @@ import random
 import shutil
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +20,10 @@ _SHOWN = 5
 
 
 class Harness(Protocol):
-    """Something that does harm, and knows what must hold all the same."""
+    """Something that does harm, and knows what must hold all the same.
+
+    One whose plants change processes of their own only may have `at_once`: so many are tried at a time.
+    """
 
     name: str
     unit: str
@@ -86,20 +91,24 @@ def soak(
     report = Report(harness, harness.quick if n is None else n, seed)
     chosen = [plant] if plant else list(harness.plants) if plants else []
     start = time.monotonic()
-    for name in chosen:
-        report.plants += 1
-        within = n if plant and n is not None else harness.plants[name]
-        if not _run(harness, within, seed, name):
-            report.survivors.append(name)
+    report.plants = len(chosen)
+    within = [n if plant and n is not None else harness.plants[name] for name in chosen]
+    attempts = partial(_run, harness, seed=seed)
+    if (at_once := getattr(harness, "at_once", 1)) > 1:
+        with ThreadPoolExecutor(at_once) as threads:
+            found = list(threads.map(attempts, within, chosen))
+    else:
+        found = list(map(attempts, within, chosen))
+    report.survivors = [name for name, failures in zip(chosen, found, strict=True) if not failures]
     if plant is None:
-        report.failures = _run(harness, report.n, seed, None)
+        report.failures = _run(harness, report.n, None, seed)
     else:
         report.n = 0
     report.seconds = time.monotonic() - start
     return report
 
 
-def _run(harness: Harness, n: int, seed: int, plant: str | None) -> list[str]:
+def _run(harness: Harness, n: int, plant: str | None, seed: int) -> list[str]:
     folder = FOLDER / "-".join(filter(None, (harness.name, str(seed), plant)))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.soak.child import Forked
 from tests.soak.network import Network, Weather
 from tests.soak.pages import Browser, Page, Story, bundle, log_in
 from tests.soak.plants import sow
@@ -51,8 +52,9 @@ class Proxy:
     unit = "sessions"
     quick = 12
     long = 1000
+    at_once = 6
     plants: Mapping[str, int] = {
-        "gap_ignored": 8,
+        "gap_ignored": 16,
         "cut_ignored": 4,
         "silence_ignored": 4,
         "another_key": 8,
@@ -69,8 +71,7 @@ class Proxy:
         slowest = 0.0
         on_server = plant in globals()
         with ModelServer(answer=answer) as model:
-            env = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "sk-soak", "WEBCHAT_MODEL": "test-model"}
-            jupyter = Jupyter(folder, command="webchat", env=env)
+            jupyter = Forked(folder, model=model.url)
             if on_server and plant:
                 sow(folder / "config", self.name, plant)
             await asyncio.to_thread(jupyter.start)

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from tests.soak.child import Forked
 from tests.soak.flow import Watcher, flow, quantile
 from tests.soak.plants import sow
 from tests.soak.reader_plants import hasty, immortal, narrow, publish_awaits, unbounded, unnoticed
@@ -58,7 +59,8 @@ class Readers:
     """A harness: see `Harness`. Each round: an answer to twenty readers, one beside four that are stuck, and
     one that is too large for an outbox."""
 
-    name, unit, quick, long = "readers", "rounds", 2, 20
+    name, unit, quick, long = "readers", "rounds", 1, 20
+    at_once = 4
     plants: Mapping[str, int] = {"unbounded": 1, "publish_awaits": 1, "unnoticed": 1, "immortal": 1}
 
     async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
@@ -221,12 +223,7 @@ async def _answer(
 
 @contextlib.contextmanager
 def _server(folder: Path, address: str, kind: str, plant: str | None) -> Iterator[Jupyter]:
-    server = Jupyter(
-        folder,
-        command="webchat",
-        env={"OPENAI_BASE_URL": address},
-        args=["--WebChat.max_text=100000000"],
-    )
+    server = Forked(folder, model=address, args=["--WebChat.max_text=100000000"])
     sow(folder / "config", "readers", kind, *([plant] if plant else []))
     with server:
         yield server

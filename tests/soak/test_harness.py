@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -38,6 +39,20 @@ def test_a_plant_that_nobody_notices_is_a_failure() -> None:
         "  not caught: quiet",
     ]
     assert not report.good
+
+
+def test_plants_in_processes_of_their_own_are_tried_at_once() -> None:
+    both = Barrier(2, timeout=20)
+
+    class Pair(Coin):
+        at_once = 2
+
+        async def run(self, n: int, seed: int, folder: Path, plant: str | None = None) -> list[str]:
+            if plant:
+                both.wait()
+            return await super().run(n, seed, folder, plant)
+
+    assert soak(Pair(), seed=7).survivors == ["quiet"]
 
 
 def test_what_broke_is_told_and_kept(folder: Path) -> None:

@@ -15,13 +15,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import psutil
 
 from tests.support.waiting import until
 
-__all__ = ["Jupyter", "free_port"]
+__all__ = ["Jupyter", "Process", "free_port"]
 
 # What would put a pop-up over the page, or save a notebook behind a test's back.
 _LAB_SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -39,6 +39,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Process(Protocol):
+    """What is needed of a `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def kill(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
 
 
 class Jupyter:
@@ -75,7 +86,7 @@ class Jupyter:
         self.log = folder / "server.log"
         self._args = list(args)
         self._env = self._environment(env or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._children: list[psutil.Process] = []
         for made in (self.work, self.timeline_db.parent):
             made.mkdir(parents=True, exist_ok=True)
@@ -98,10 +109,7 @@ class Jupyter:
         assert self._process is None, "already started"
         if self._new_tokens:
             self.token = secrets.token_hex(16)
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command_line(), cwd=self.work, env=self._env, stdout=log, stderr=log
-            )
+        self._process = self._spawn()
         Jupyter.live.append(self)
         until(self._answers, f"jupyter {self.command} answers on port {self.port}", timeout=60)
         return self
@@ -200,6 +208,12 @@ class Jupyter:
         request = urllib.request.Request(self.url(path), body, headers, method=method)
         with urllib.request.urlopen(request, timeout=10) as response:
             return bytes(response.read())
+
+    def _spawn(self) -> Process:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self._command_line(), cwd=self.work, env=self._env, stdout=log, stderr=log
+            )
 
     def _command_line(self) -> list[str]:
         line = [str(Path(sys.executable).with_name(f"jupyter-{self.command}")), "--no-browser"]
