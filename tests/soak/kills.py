@@ -24,7 +24,6 @@ __all__ = [
     "HARNESS",
     "checkpoint_not_stored",
     "cut_runs_left_open",
-    "key_not_stored",
     "points",
     "queue_turned_round",
     "reply_before_commit",
@@ -46,7 +45,6 @@ class Kills:
     name, unit, quick, long = "kills", "kills", 6, 1000
     plants: Mapping[str, int] = {
         "reply_before_commit": 8,
-        "key_not_stored": 4,
         "queue_turned_round": 8,
         "cut_runs_left_open": 8,
         "tool_called_again": 12,
@@ -205,11 +203,6 @@ def reply_before_commit() -> None:
         return done
 
     replace(StreamCoordinator, "emit", early)
-
-
-def key_not_stored() -> None:
-    """A key is not in the transaction of its prompt."""
-    _write_without(key=None)
 
 
 def checkpoint_not_stored() -> None:

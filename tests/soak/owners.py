@@ -25,7 +25,7 @@ from .plants import planted
 
 __all__ = ["HARNESS"]
 
-_AT_ONCE = 4
+_AT_ONCE = 6
 _PATIENCE = 30.0
 _NOTICED_SECONDS = 5.0
 """A dead owner is noticed within."""
@@ -42,7 +42,7 @@ class OwnersHarness:
 
     name = "owners"
     unit = "rounds"
-    quick = 15
+    quick = 12
     long = 500
     plants: Mapping[str, int] = {"lock_ignored": 8, "death_not_noticed": 8, "name_not_looked_up": 16}
 

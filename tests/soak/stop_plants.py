@@ -19,7 +19,6 @@ __all__ = [
     "deaf_tools",
     "ground",
     "late_delta",
-    "lost_result",
     "open_connection",
     "open_tool",
     "queue_ignored",
@@ -189,19 +188,6 @@ def open_tool() -> None:
 
     nothing: Callable[..., list[Any]] = lambda self: []  # noqa: E731
     Calls.close = nothing  # type: ignore[method-assign]
-
-
-def lost_result() -> None:
-    """The model's memory has calls that were cut, and no results of them."""
-    from webchat_widget.tools.calls import Calls
-
-    results = Calls.results
-
-    def of_whole_calls(self: Calls) -> list[Any]:
-        found = results(self)
-        return [] if any("cancelled" in message.content for message in found) else found
-
-    Calls.results = of_whole_calls  # type: ignore[method-assign]
 
 
 def deaf_tools() -> None:

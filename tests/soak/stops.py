@@ -19,7 +19,6 @@ from tests.soak.stop_plants import (
     deaf_tools,
     ground,
     late_delta,
-    lost_result,
     open_connection,
     open_tool,
     queue_ignored,
@@ -37,7 +36,6 @@ __all__ = [
     "deaf_tools",
     "ground",
     "late_delta",
-    "lost_result",
     "open_connection",
     "open_tool",
     "queue_ignored",
@@ -68,14 +66,13 @@ def keep_at_it(mark: str) -> None:
 class Stops:
     """A harness: see `Harness`."""
 
-    name, unit, quick, long = "stops", "stops", 4 * (_STATES + 1), 1000
+    name, unit, quick, long = "stops", "stops", 2 * (_STATES + 1), 1000
     plants: Mapping[str, int] = {
         "late_delta": _STATES,
         "open_connection": _STATES,
         "unsaved_end": _STATES,
         "queue_ignored": _STATES,
         "open_tool": _STATES,
-        "lost_result": _STATES,
         "deaf_tools": _STATES,
     }
 
