@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,42 +45,52 @@ async def statuses(chat: Chat) -> dict[str, str]:
     }
 
 
+class Slow(Server):
+    """The ends of calls are stored when it is let."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.stores, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    def write(self, batch: Batch) -> asyncio.Future[None]:
+        if not any(row["kind"] == "tool_result" for row in batch.rows):
+            return super().write(batch)
+        self.stores.set()
+        return asyncio.ensure_future(self._late(batch))
+
+    async def _late(self, batch: Batch) -> None:
+        await self.goes_on.wait()
+        await super().write(batch)
+
+
 class TestWhileItMoves:
-    """The run waits for a person; a call beside it, which is cut, has an end that the disk takes its time to
-    store, so the conversation is not gone yet."""
+    """The run waits for a person; that a call beside it has ended is being stored."""
 
-    class Slow(Server):
-        cut, goes_on = asyncio.Event(), asyncio.Event()
+    @pytest.fixture
+    async def store(self, start: Start, tmp_path: Path) -> AsyncIterator[Slow]:
+        store = Slow(tmp_path)
+        yield store
+        store.goes_on.set()
 
-        def write(self, batch: Batch) -> asyncio.Future[None]:
-            if not any(row["kind"] == "tool_result" for row in batch.rows):
-                return super().write(batch)
-            self.cut.set()
-            return asyncio.ensure_future(self._late(batch))
-
-        async def _late(self, batch: Batch) -> None:
-            await self.goes_on.wait()
-            await super().write(batch)
-
-    async def leaving(self, start: Start, pad: Pad, tmp_path: Path) -> tuple[Chat, Any, asyncio.Task[bool]]:
+    @staticmethod
+    async def leaving(start: Start, pad: Pad, store: Slow) -> tuple[Chat, Any, asyncio.Task[bool]]:
         """The chat, the row of the call that asks, and the move that is under way."""
-        self.Slow.cut, self.Slow.goes_on = asyncio.Event(), asyncio.Event()
         engine = ScriptedEngine([asks(id="1"), asks(id="2", name="hang"), CALLS], "Done.")
-        chat = await start(engine, store=self.Slow(tmp_path), tools=pad.tools)
+        chat = await start(engine, store=store, tools=pad.tools)
         await chat.say("Launch!")
         (row,) = await asking(chat)
         assert await asyncio.to_thread(pad.entered.wait, 10)
         moving = asyncio.create_task(chat.service.hand_over("c"))
-        await self.Slow.cut.wait()
+        await store.stores.wait()
         return chat, row, moving
 
     async def test_a_stop_does_not_say_that_it_ended_what_goes_on_elsewhere(
-        self, start: Start, pad: Pad, tmp_path: Path
+        self, start: Start, pad: Pad, store: Slow
     ) -> None:
-        chat, row, moving = await self.leaving(start, pad, tmp_path)
+        chat, row, moving = await self.leaving(start, pad, store)
         stopping = asyncio.create_task(chat.service.stop("c", None))
         await asyncio.sleep(0)
-        self.Slow.goes_on.set()
+        store.goes_on.set()
         with pytest.raises(ShuttingDown) as refused:
             await stopping
         assert (refused.value.code, refused.value.message, refused.value.retryable) == (*MOVES, True)
@@ -91,15 +101,15 @@ class TestWhileItMoves:
         assert (await ended(chat))["props"]["status"] == "stopped"
 
     async def test_a_yes_is_asked_for_again_and_then_counts(
-        self, start: Start, pad: Pad, tmp_path: Path
+        self, start: Start, pad: Pad, store: Slow
     ) -> None:
-        chat, row, moving = await self.leaving(start, pad, tmp_path)
+        chat, row, moving = await self.leaving(start, pad, store)
         with pytest.raises(ShuttingDown) as refused:
             await say_yes(chat, row)
         assert (refused.value.code, refused.value.message) == MOVES
         with pytest.raises(ShuttingDown):
             await chat.service.resume("c", "a pause")
-        self.Slow.goes_on.set()
+        store.goes_on.set()
         await moving
         assert pad.launched == []
         await asking(chat)
@@ -142,7 +152,7 @@ async def test_a_stop_after_the_run_was_left_says_so_until_the_conversation_is_g
 async def test_a_yes_that_was_stored_as_the_host_ended_is_a_yes(
     start: Start, pad: Pad, tmp_path: Path
 ) -> None:
-    class Slow(SQLiteStore):
+    class SlowToTakeAYes(SQLiteStore):
         """Stores an answer when it is let."""
 
         stores, goes_on = asyncio.Event(), asyncio.Event()
@@ -156,7 +166,7 @@ async def test_a_yes_that_was_stored_as_the_host_ended_is_a_yes(
             await self.goes_on.wait()
             await super().write(batch)
 
-    store = Slow(tmp_path / "timeline.sqlite")
+    store = SlowToTakeAYes(tmp_path / "timeline.sqlite")
     chat = await start(ScriptedEngine([asks(), CALLS]), tools=pad.tools, store=store)
     await chat.say("Launch!")
     (row,) = await asking(chat)
