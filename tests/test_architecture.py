@@ -26,7 +26,8 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     (
         "conversation",
         tuple(
-            f"webchat_widget.runtime.{name}" for name in ("conversation", "approvals", "pauses", "recovery")
+            f"webchat_widget.runtime.{name}"
+            for name in ("conversation", "approvals", "pauses", "recovery", "run", "outcomes")
         ),
     ),
     ("coordinator", ("webchat_widget.runtime.coordinator",)),

@@ -77,8 +77,9 @@ def replace(owner: object, name: str, value: object) -> None:
 def points() -> None:
     """Let the server come by each point."""
     from jupyter_server_webchat.base import WebChatHandler
-    from webchat_widget.runtime.conversation import Conversation, Run
+    from webchat_widget.runtime.conversation import Conversation
     from webchat_widget.runtime.coordinator import StreamCoordinator
+    from webchat_widget.runtime.run import Run
     from webchat_widget.timeline import sqlite
     from webchat_widget.timeline.sqlite.connection import transaction
 

@@ -104,7 +104,8 @@ def ground() -> None:
 def late_delta() -> None:
     """A piece of text comes after the end of its run."""
     from webchat_widget.events import TextDelta
-    from webchat_widget.runtime.conversation import Conversation, Run
+    from webchat_widget.runtime.conversation import Conversation
+    from webchat_widget.runtime.run import Run
 
     run_to_its_end = Conversation._run
 

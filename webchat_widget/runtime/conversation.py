@@ -13,19 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from webchat_widget.errors import EngineError, QueueFull, ShuttingDown, StoreUnavailable, WebChatError
-from webchat_widget.events import (
-    ErrorRaised,
-    Finish,
-    LogWritten,
-    RunChanged,
-    RunEvent,
-    Upserted,
-)
+from webchat_widget.events import ErrorRaised, Finish, RunChanged, RunEvent, Upserted
 from webchat_widget.middlewares.system_prompt import SystemPrompt
 from webchat_widget.profiles import DEFAULT, profile_of
 from webchat_widget.requests import ChatRequest, Decision, Overrides
 from webchat_widget.timeline.store import KeyRecord, Loaded, PendingRun
-from webchat_widget.tools.checkpoint import Checkpoint, read
+from webchat_widget.tools.checkpoint import read
 from webchat_widget.tools.deadline import Deadline
 from webchat_widget.tools.loop import ToolLoop, status_of
 from webchat_widget.tools.own_events import OwnRow
@@ -37,13 +30,14 @@ from .approvals import ConversationApprovals
 from .coordinator import RunSink, StreamCoordinator
 from .environment import Environment
 from .equipment import Equipment
+from .outcomes import outcome
 from .pauses import ConversationPauses
 from .pool import RESTARTING, ConnectionPool
 from .recovery import closing_events
+from .run import Run, title_of
 
-__all__ = ["Accepted", "Conversation", "Run"]
+__all__ = ["Accepted", "Conversation"]
 
-_TITLE_LENGTH = 80
 _ANSWER_SECONDS = 0.001
 """A head start for the answer to a prompt: to ask a model begins with some milliseconds of work."""
 _END_SECONDS = 3.0
@@ -52,65 +46,6 @@ _END_SECONDS = 3.0
 _ENDS = "The chat is shutting down. Try again in a moment."
 _MOVES = "This conversation is moving. Try again in a moment."
 _OPENS_ANEW = "This conversation is being opened anew. Try again in a moment."
-
-_RUN_STATUS = {
-    "complete": "finished",
-    "truncated": "finished",
-    "refused": "finished",
-    "stopped": "stopped",
-    "error": "failed",
-    "interrupted": "failed",
-}
-"""The end of a run, from the end of its last message (docs/contract.md, 3)."""
-
-
-class Run:
-    """One accepted prompt, from its acceptance to its terminal frame."""
-
-    def __init__(
-        self,
-        run_id: str,
-        request: ChatRequest,
-        *,
-        sink: RunSink,
-        announced: bool,
-        checkpoint: Checkpoint | None = None,
-    ) -> None:
-        self.id = run_id
-        self.request = request
-        self.sink = sink
-        self.announced = announced
-        """Its start and its user message are in the timeline."""
-        self.checkpoint = checkpoint
-        """Where it goes on, after a restart in which a call of it waited for a person."""
-        self.loop: ToolLoop | None = None
-        self.accepted = asyncio.Event()
-        self.ended = asyncio.Event()
-        self.dropped = False
-        """It was not stored after all, or taken out of the queue."""
-        self.end: str | None = None
-        """Why it was cancelled: `stopped` by a person, `interrupted` by the host."""
-        self.suspended = False
-        """It was left as it is: it goes on when the conversation is opened again."""
-        self.at_work = False
-        """It may be cancelled: it has begun, and does not write its end yet. A task that is cancelled before
-        its first step never runs at all, one whose prompt is being stored may have nothing to end, and one
-        that writes its end must not be kept from it."""
-        self.task: asyncio.Task[None] | None = None
-        self.storing: asyncio.Task[None] | None = None
-        """Its acceptance, which nobody cancels."""
-
-    @property
-    def key(self) -> str:
-        """What the page that sent the prompt knows it by."""
-        return self.request.key or self.id
-
-    def cancel(self, end: str) -> None:
-        """Ask it to end; it then writes its own terminal frame."""
-        if self.end is None:
-            self.end = end
-            if self.at_work and self.task is not None:
-                self.task.cancel()
 
 
 class Accepted(Struct, frozen=True):
@@ -194,7 +129,7 @@ class Conversation:
             undo=True,
             pending=(self._stored(run, started=at_once),),
             key=key_for(accepted),
-            title=_title(request.prompt),
+            title=title_of(request.prompt),
         )
         self._queue.append(run)
         # Whoever sends it may hang up; it is taken, or not, as the disk says.
@@ -399,26 +334,12 @@ class Conversation:
         events = [] if run.announced else self._announcement(run)
         events += loop.close(status, finish) if loop else self._left_open(run)
         run.sink.close()
-        produced = loop.produced if loop else []
-        spoke = loop is not None and loop.has_text
-        fault = _error(run.id, status, failure, spoke)
-        if fault is not None:
-            events.append(fault)
-        elif status == "complete" and not spoke:
-            events.append(_nothing_said(run.id))
-        ended = RunChanged(
-            id=run.id,
-            status=_RUN_STATUS[status],
-            model=finish.model if finish else None,
-            usage=loop.usage if loop else None,
-            stop_reason=finish.reason if finish else status,
-            error=fault.message if fault and status != "stopped" else None,
-        )
+        events += outcome(run.id, status, finish, failure, loop)
         # A prompt that got no answer at all leaves nothing: many models want the roles to alternate.
-        turn = (*loop.history[-1:], *produced) if loop is not None and produced else ()
+        turn = (*loop.history[-1:], *loop.produced) if loop is not None and loop.produced else ()
         self._memory += turn
         try:
-            await self.stream.emit(*events, ended, ended=(run.id,), turns=((run.id, turn),))
+            await self.stream.emit(*events, ended=(run.id,), turns=((run.id, turn),))
         except Exception as unsaved:
             self._env.log.error("webchat: the end of run %s is not on disk yet: %s", run.id, unsaved)
 
@@ -556,49 +477,7 @@ class Conversation:
         return self.stream.text_of(id)
 
 
-def _error(run_id: str, status: str, failure: WebChatError | None, spoke: bool) -> ErrorRaised | None:
-    """The row that says what went wrong; an end without any text always has one."""
-    id = f"{run_id}:error"
-    if failure is not None:
-        return ErrorRaised(id=id, message=failure.message, code=failure.code, retryable=failure.retryable)
-    if spoke:
-        return None
-    match status:
-        case "stopped":
-            return ErrorRaised(
-                id=id, message="Stopped before the first word.", code="stopped", retryable=True
-            )
-        case "interrupted":
-            return ErrorRaised(
-                id=id,
-                message="The chat was restarted before the model answered.",
-                code="interrupted",
-                retryable=True,
-            )
-        case "refused":
-            return ErrorRaised(id=id, message="The model refused to answer.", code="refused", retryable=False)
-        case "truncated":
-            return ErrorRaised(
-                id=id,
-                message="The model reached its length limit before its first word.",
-                code="truncated",
-                retryable=True,
-            )
-    return None
-
-
-def _nothing_said(run_id: str) -> LogWritten:
-    return LogWritten(
-        id=f"{run_id}:log", level="warning", message="The model answered with no text.", fields={}
-    )
-
-
 def _retrieve(done: asyncio.Task[Finish]) -> None:
     """What a run that was cancelled says at its end, nobody asks any more."""
     if not done.cancelled():
         done.exception()
-
-
-def _title(prompt: str) -> str:
-    line = " ".join(prompt.split())
-    return line if len(line) <= _TITLE_LENGTH else f"{line[: _TITLE_LENGTH - 1]}…"
