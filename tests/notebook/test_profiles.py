@@ -270,8 +270,9 @@ class TestAWidgetThatBringsThem:
 
     def test_they_come_back_with_the_kernel(self) -> None:
         """A prompt that waits when the kernel ends is answered under its profile by the next one."""
-        chat, _ = chat_of([threading.Event()])
+        chat, engine = chat_of([threading.Event()])
         chat.send("one")
+        until(lambda: engine.turns, "the first prompt is under way")
         chat.send("two", profile="sql")
         chat._home._host.close()
         forget_the_kernel()
