@@ -741,14 +741,14 @@ class TestStop:
         assert [m.role for m in stage.loop.produced] == ["assistant", "tool", "tool", "tool"]
 
     async def test_between_two_calls_keeps_the_result_of_the_first(self) -> None:
-        entered = asyncio.Event()
+        entered = threading.Event()
 
         async def wait() -> None:
             entered.set()
             await asyncio.Event().wait()
 
         stage = Stage([asks("6 * 7", id="a"), CallRequest("b", "wait", "{}"), CALLS], tools=[calculate, wait])
-        await stage.stop_when(entered.wait())
+        await stage.stop_when(asyncio.to_thread(entered.wait))
         results = [(m.tool_call_id, m.content) for m in stage.loop.produced if m.role == "tool"]
         assert results[0] == ("a", "42")
         assert results[1][0] == "b"
@@ -765,7 +765,7 @@ class TestStop:
         assert stage.ends() == [("r:text:1", "complete", "Hm.")]
 
     async def test_a_call_that_was_cancelled_has_the_time_that_it_took(self) -> None:
-        entered, now = asyncio.Event(), [100.0]
+        entered, now = threading.Event(), [100.0]
 
         async def wait() -> None:
             now[0] = 101.5
@@ -773,7 +773,7 @@ class TestStop:
             await asyncio.Event().wait()
 
         stage = Stage([CallRequest("a", "wait", "{}"), CALLS], tools=[wait], clock=lambda: now[0])
-        await stage.stop_when(entered.wait())
+        await stage.stop_when(asyncio.to_thread(entered.wait))
         assert [e.duration_ms for e in stage.told if isinstance(e, CallDone)] == [1500]
 
 
