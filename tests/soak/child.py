@@ -154,9 +154,11 @@ class Child:
 class Forked(Jupyter):
     """The chat as an application of its own, with all that a `Jupyter` can."""
 
-    def __init__(self, folder: Path, *, model: str, args: Sequence[str] = ()) -> None:
-        env = {"OPENAI_BASE_URL": model, "OPENAI_API_KEY": "sk-soak", "WEBCHAT_MODEL": "test-model"}
-        super().__init__(folder, command="webchat", env=env, args=[*_ALONE, *args])
+    def __init__(
+        self, folder: Path, *, model: str, env: Mapping[str, str] | None = None, args: Sequence[str] = ()
+    ) -> None:
+        own = {"OPENAI_BASE_URL": model, "OPENAI_API_KEY": "sk-soak", "WEBCHAT_MODEL": "test-model"}
+        super().__init__(folder, command="webchat", env={**own, **(env or {})}, args=[*_ALONE, *args])
 
     def _spawn(self) -> Process:
         return _Fork(self._command_line()[1:], self._env, self.folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jupyter_core.utils import ensure_event_loop
 
+from tests.soak.child import Forked
 from tests.soak.plants import sow
 from tests.soak.stop_plants import (
     TOOLS,
@@ -67,6 +68,7 @@ class Stops:
     """A harness: see `Harness`."""
 
     name, unit, quick, long = "stops", "stops", 2 * (_STATES + 1), 1000
+    at_once = 3
     plants: Mapping[str, int] = {
         "late_delta": _STATES,
         "open_connection": _STATES,
@@ -106,8 +108,7 @@ async def _on_a_server(
     (folder / "marks").mkdir(parents=True)
     sow(folder / "config", "stops", "ground", *filter(None, [plant]))
     with ModelServer() as model:
-        env = {"OPENAI_BASE_URL": model.url, "WEBCHAT_API": api}
-        server = Jupyter(folder, command="webchat", env=env)
+        server = Forked(folder, model=model.url, env={"WEBCHAT_API": api})
         server.configure({"WebChat": {"profiles": [{"slug": "default", "tools": list(TOOLS)}]}})
         try:
             await asyncio.to_thread(server.start)
