@@ -129,7 +129,7 @@ class ConversationApprovals:
                     grants=(question.tool,) if always else (),
                 )
             except BaseException:
-                del self.decisions[call_id]
+                self.decisions.pop(call_id, None)  # its run may have ended meanwhile
                 raise
             if always:
                 self._grants.add(question.tool)

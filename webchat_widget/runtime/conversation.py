@@ -277,6 +277,9 @@ class Conversation:
         finally:
             if not run.suspended:  # else a Stop is to find that it has not ended
                 self._running = None
+                # Nothing of the run is kept in memory but what it said.
+                run.loop = None
+                self._approvals.begin({}, lambda: None)
             run.ended.set()
             self._start_next()
             if not self._closing:
